@@ -1,0 +1,136 @@
+//! What a backend block means: its arguments, their defaults and environment variables, and what is
+//! wrong with them.
+//!
+//! Without one place for this, the documentation, the checks and the requests would each have their
+//! own idea of an argument, and a misspelt `use_lockfile` would go unnoticed until two writers met.
+//!
+//! The data flows one way: `schema` says what may stand in a block, `block` reads one by it,
+//! `validate` judges it and makes [`Settings`], and `explain` tells where those came from.
+
+mod block;
+mod endpoint;
+mod explain;
+mod location;
+mod region;
+mod schema;
+mod settings;
+mod static_keys;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use location::BucketLocation;
+pub use settings::{Settings, Sourced, StaticCredentials};
+
+/// How serious a diagnostic is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, but the person should know this.
+    Warning,
+}
+
+/// A message for the person at the keyboard, in Terraform's diagnostic form. It never holds the
+/// value of a sensitive argument.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Diagnostic {
+    /// How serious it is.
+    pub severity: Severity,
+    /// One line, without a final stop.
+    pub summary: String,
+    /// The explanation; may hold line breaks; may be empty.
+    pub detail: String,
+    /// Path of the argument at fault, such as `endpoints.s3`. None: the whole block, or the
+    /// environment.
+    pub attribute: Option<String>,
+}
+
+impl Diagnostic {
+    fn error(summary: &str, detail: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            summary: summary.to_owned(),
+            detail: detail.into(),
+            attribute: None,
+        }
+    }
+
+    fn warning(summary: &str, detail: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(summary, detail)
+        }
+    }
+
+    fn at(mut self, attribute: &str) -> Self {
+        self.attribute = Some(attribute.to_owned());
+        self
+    }
+}
+
+/// The environment variables that a backend block falls back on.
+pub trait Environment {
+    /// The value of a variable. None: not set, or not granted.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The arguments as a JSON array, in the order of the documentation. Each is an object of `name`,
+/// `type`, `required`, `default`, `environment` (first come, first served), `sensitive`,
+/// `deprecated` (what to use instead, or null), `conflicts`, `supported` and `documentation`
+/// (Markdown).
+pub fn schema_json() -> String {
+    schema::json()
+}
+
+/// The arguments as Markdown tables, for the documentation.
+pub fn arguments_markdown() -> String {
+    schema::markdown()
+}
+
+/// Checks a backend block, a JSON object: every argument on its own, everything that there is to
+/// say in Terraform's order. An empty list: nothing to complain about.
+pub fn validate(config: &str, environment: &dyn Environment) -> Vec<Diagnostic> {
+    validate::check(config, environment).diagnostics
+}
+
+/// Turns a backend block into the settings that it stands for, and the warnings on the way.
+///
+/// # Errors
+///
+/// All diagnostics, when one of them is an error.
+pub fn resolve(
+    config: &str,
+    environment: &dyn Environment,
+) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let checked = validate::check(config, environment);
+    match checked.resolved {
+        Some(resolved) => Ok((resolved.settings, checked.diagnostics)),
+        None => Err(checked.diagnostics),
+    }
+}
+
+/// What a backend block resolves to and why, as a JSON object without a secret:
+///
+/// - `format_version`: `"1"`. Fields may be added under the same version.
+/// - `region`: `value`, `source`.
+/// - `endpoints.s3`: `url`, `signing_region`, `source`.
+/// - `bucket_url`; `addressing`: `path` or `virtual`; `addressing_reason`.
+/// - `credentials`: `source` (null: none in block and environment), `access_key_id`, `profile` (null),
+///   `passed_over` (objects of `source` and `reason`).
+/// - `retry`: `mode`, `max_attempts`. `locking`: `lockfile`. `encryption`: `mode`, `none` or `AES256`.
+/// - `diagnostics`: the warnings, objects of `severity`, `summary`, `detail`, `attribute`.
+///
+/// Sources read `argument region`, `environment AWS_REGION` or `default`.
+///
+/// # Errors
+///
+/// All diagnostics, when one of them is an error.
+pub fn explain(config: &str, environment: &dyn Environment) -> Result<String, Vec<Diagnostic>> {
+    let checked = validate::check(config, environment);
+    match checked.resolved {
+        Some(resolved) => Ok(explain::json(&resolved, &checked.diagnostics)),
+        None => Err(checked.diagnostics),
+    }
+}

@@ -1,0 +1,732 @@
+//! The table of arguments: the one place that knows their names, types, defaults, environment
+//! variables and documentation.
+//!
+//! Without it, the checks, the defaults, the schema that hosts read and the documentation would
+//! drift apart. It holds every argument that a released Terraform or OpenTofu takes in a `backend
+//! "s3"` block, also those that this version cannot honour yet: these are refused by name, never
+//! ignored.
+
+use serde_json::json;
+
+/// One argument of the backend block.
+pub struct Argument {
+    /// Its name; fields of an object are `object.field`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Whether the block must have it (for a field: whether the object must).
+    pub required: bool,
+    /// What holds without it. None: nothing, or what the documentation says.
+    pub default: Option<Value>,
+    /// Variables that stand in for it, the first one first.
+    pub environment: &'static [Variable],
+    /// Whether its value must never be shown.
+    pub sensitive: bool,
+    /// What to use instead, when it is an old spelling.
+    pub deprecated: Option<&'static str>,
+    /// Arguments that cannot stand beside it.
+    pub conflicts: &'static [&'static str],
+    /// Whether this version honours it.
+    pub support: Support,
+    /// What it does, in Markdown.
+    pub documentation: &'static str,
+}
+
+/// Types of arguments, in Terraform's words.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// `true` or `false`, also as text.
+    Bool,
+    /// Texts by name.
+    Map,
+    /// A number, also as text.
+    Number,
+    /// Named fields; each has a row of its own.
+    Object,
+    /// Texts in no order.
+    Set,
+    /// Text; a number or a bool is turned into one.
+    String,
+}
+
+impl Kind {
+    /// The name in schema and documentation.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Map => "map(string)",
+            Self::Number => "number",
+            Self::Object => "object",
+            Self::Set => "set(string)",
+            Self::String => "string",
+        }
+    }
+}
+
+/// Whether this version of the backend honours an argument.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Support {
+    /// Not yet: a block that sets it is refused.
+    Later,
+    /// Yes.
+    Now,
+}
+
+/// A default.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// Of a bool.
+    Bool(bool),
+    /// Of a number.
+    Number(u32),
+    /// Of a string.
+    Text(&'static str),
+}
+
+/// An environment variable that stands in for an argument. An empty one counts as not set.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// The variable to use instead, when it is an old spelling.
+    pub deprecated: Option<&'static str>,
+}
+
+/// The row of an argument.
+pub(super) fn argument(name: &str) -> Option<&'static Argument> {
+    SCHEMA.iter().find(|argument| argument.name == name)
+}
+
+/// The table as JSON, see [`schema_json`](super::schema_json).
+pub(super) fn json() -> String {
+    let rows: Vec<_> = SCHEMA
+        .iter()
+        .map(|argument| {
+            let variables = argument.environment.iter().map(|variable| variable.name);
+            json!({
+                "name": argument.name,
+                "type": argument.kind.name(),
+                "required": argument.required,
+                "default": match argument.default {
+                    None => serde_json::Value::Null,
+                    Some(Value::Bool(value)) => value.into(),
+                    Some(Value::Number(value)) => value.into(),
+                    Some(Value::Text(value)) => value.into(),
+                },
+                "environment": variables.collect::<Vec<_>>(),
+                "sensitive": argument.sensitive,
+                "deprecated": argument.deprecated,
+                "conflicts": argument.conflicts,
+                "supported": argument.support == Support::Now,
+                "documentation": argument.documentation,
+            })
+        })
+        .collect();
+    serde_json::Value::from(rows).to_string()
+}
+
+/// The table as Markdown: first what this version honours, then what it refuses.
+pub(super) fn markdown() -> String {
+    let mut text = String::new();
+    for (title, support) in [
+        ("Arguments", Support::Now),
+        ("Arguments that are not supported yet", Support::Later),
+    ] {
+        text.push_str(&format!(
+            "## {title}\n\n| argument | type | default | environment | meaning |\n|---|---|---|---|---|\n"
+        ));
+        for argument in SCHEMA.iter().filter(|row| row.support == support) {
+            let default = match argument.default {
+                None if argument.required => "required".to_owned(),
+                None => String::new(),
+                Some(Value::Bool(value)) => format!("`{value}`"),
+                Some(Value::Number(value)) => format!("`{value}`"),
+                Some(Value::Text(value)) => format!("`{value}`"),
+            };
+            let variables = argument.environment.iter();
+            let variables: Vec<_> = variables.map(|it| format!("`{}`", it.name)).collect();
+            let mut meaning = argument.documentation.replace('|', "\\|");
+            if argument.sensitive {
+                meaning.push_str(" Sensitive.");
+            }
+            if !argument.conflicts.is_empty() {
+                meaning.push_str(&format!(" Not with `{}`.", argument.conflicts.join("`, `")));
+            }
+            if let Some(replacement) = argument.deprecated {
+                meaning.push_str(&format!(" Deprecated: use `{replacement}`."));
+            }
+            text.push_str(&format!(
+                "| `{}` | {} | {default} | {} | {meaning} |\n",
+                argument.name,
+                argument.kind.name(),
+                variables.join(", "),
+            ));
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// What the rows below have in common.
+const TEXT: Argument = Argument {
+    name: "",
+    kind: Kind::String,
+    required: false,
+    default: None,
+    environment: &[],
+    sensitive: false,
+    deprecated: None,
+    conflicts: &[],
+    support: Support::Now,
+    documentation: "",
+};
+const FLAG: Argument = Argument {
+    kind: Kind::Bool,
+    default: Some(Value::Bool(false)),
+    ..TEXT
+};
+const LATER: Argument = Argument {
+    support: Support::Later,
+    ..TEXT
+};
+const LATER_FLAG: Argument = Argument {
+    support: Support::Later,
+    ..FLAG
+};
+const LATER_MAP: Argument = Argument {
+    kind: Kind::Map,
+    ..LATER
+};
+const LATER_OBJECT: Argument = Argument {
+    kind: Kind::Object,
+    ..LATER
+};
+const LATER_SET: Argument = Argument {
+    kind: Kind::Set,
+    ..LATER
+};
+
+const fn variable(name: &'static str) -> Variable {
+    Variable {
+        name,
+        deprecated: None,
+    }
+}
+
+const fn old_variable(name: &'static str, replacement: &'static str) -> Variable {
+    Variable {
+        name,
+        deprecated: Some(replacement),
+    }
+}
+
+/// Every argument. The sources are the documentation of Terraform's and of OpenTofu's `s3` backend.
+pub const SCHEMA: &[Argument] = &[
+    Argument {
+        name: "bucket",
+        required: true,
+        documentation: "Bucket that keeps the state: a name, an access point's alias or an access \
+                        point's ARN.",
+        ..TEXT
+    },
+    Argument {
+        name: "key",
+        required: true,
+        documentation: "Path of the state of the workspace `default` in the bucket. No `/` at either \
+                        end, no `//`.",
+        ..TEXT
+    },
+    Argument {
+        name: "region",
+        environment: &[variable("AWS_REGION"), variable("AWS_DEFAULT_REGION")],
+        documentation: "AWS region of the bucket.",
+        ..TEXT
+    },
+    Argument {
+        name: "workspace_key_prefix",
+        default: Some(Value::Text("env:")),
+        documentation: "First part of the path of all other workspaces' states: \
+                        `<prefix>/<workspace>/<key>`. May be empty; no `/` at either end.",
+        ..TEXT
+    },
+    Argument {
+        name: "access_key",
+        environment: &[variable("AWS_ACCESS_KEY_ID"), variable("AWS_ACCESS_KEY")],
+        documentation: "Access key id. Needs `secret_key`. Better left to the environment: tools copy \
+                        the block to disk.",
+        ..TEXT
+    },
+    Argument {
+        name: "secret_key",
+        environment: &[
+            variable("AWS_SECRET_ACCESS_KEY"),
+            variable("AWS_SECRET_KEY"),
+        ],
+        sensitive: true,
+        documentation: "Secret access key. Needs `access_key`.",
+        ..TEXT
+    },
+    Argument {
+        name: "token",
+        environment: &[variable("AWS_SESSION_TOKEN")],
+        sensitive: true,
+        documentation: "Session token of temporary credentials. Needs `access_key` and `secret_key`.",
+        ..TEXT
+    },
+    Argument {
+        name: "endpoints",
+        kind: Kind::Object,
+        documentation: "URLs of services other than AWS's own.",
+        ..TEXT
+    },
+    Argument {
+        name: "endpoints.s3",
+        environment: &[
+            variable("AWS_ENDPOINT_URL_S3"),
+            old_variable("AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3"),
+            variable("AWS_ENDPOINT_URL"),
+        ],
+        conflicts: &["endpoint"],
+        documentation: "URL of an S3-compatible service. `AWS_ENDPOINT_URL` is not looked at when \
+                        `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is `true`.",
+        ..TEXT
+    },
+    Argument {
+        name: "endpoint",
+        deprecated: Some("endpoints.s3"),
+        conflicts: &["endpoints.s3"],
+        documentation: "Older spelling of `endpoints.s3`.",
+        ..TEXT
+    },
+    Argument {
+        name: "use_path_style",
+        conflicts: &["force_path_style"],
+        documentation: "Put the bucket into the path of the URL (`https://host/bucket`) instead of the \
+                        host name (`https://bucket.host`).",
+        ..FLAG
+    },
+    Argument {
+        name: "use_lockfile",
+        documentation: "Lock with an object `<state>.tflock` next to the state, created by a \
+                        conditional write.",
+        ..FLAG
+    },
+    Argument {
+        name: "encrypt",
+        documentation: "Ask for server-side encryption of states and lock files (`AES256`).",
+        ..FLAG
+    },
+    Argument {
+        name: "acl",
+        documentation: "Canned ACL for states and lock files, sent as it is.",
+        ..TEXT
+    },
+    Argument {
+        name: "max_retries",
+        kind: Kind::Number,
+        default: Some(Value::Number(5)),
+        environment: &[variable("AWS_MAX_ATTEMPTS")],
+        documentation: "How often a request is tried in all, the first attempt included. `0`: as \
+                        `AWS_MAX_ATTEMPTS` says, else 3.",
+        ..TEXT
+    },
+    Argument {
+        name: "skip_s3_checksum",
+        documentation: "Send no checksum header with uploads, for services that do not understand it.",
+        ..FLAG
+    },
+    Argument {
+        name: "skip_credentials_validation",
+        documentation: "Do not check the credentials with STS.",
+        ..FLAG
+    },
+    Argument {
+        name: "skip_requesting_account_id",
+        documentation: "Do not look up the account's id.",
+        ..FLAG
+    },
+    Argument {
+        name: "skip_metadata_api_check",
+        kind: Kind::Bool,
+        documentation: "`true`: never ask the EC2 metadata service; `false`: ask it whatever the \
+                        environment says.",
+        ..TEXT
+    },
+    Argument {
+        name: "skip_region_validation",
+        documentation: "Accept a region that AWS's table of regions does not hold.",
+        ..FLAG
+    },
+    Argument {
+        name: "kms_key_id",
+        conflicts: &["sse_customer_key"],
+        documentation: "KMS key for server-side encryption: id, alias or ARN.",
+        ..LATER
+    },
+    Argument {
+        name: "sse_customer_key",
+        environment: &[variable("AWS_SSE_CUSTOMER_KEY")],
+        sensitive: true,
+        conflicts: &["kms_key_id"],
+        documentation: "Customer's own encryption key (SSE-C), 32 bytes in base64.",
+        ..LATER
+    },
+    Argument {
+        name: "state_tags",
+        documentation: "Object tags of states.",
+        ..LATER_MAP
+    },
+    Argument {
+        name: "lock_tags",
+        documentation: "Object tags of lock files.",
+        ..LATER_MAP
+    },
+    Argument {
+        name: "dynamodb_table",
+        deprecated: Some("use_lockfile"),
+        documentation: "DynamoDB table for locks and digests.",
+        ..LATER
+    },
+    Argument {
+        name: "profile",
+        environment: &[variable("AWS_PROFILE")],
+        documentation: "Profile of the shared AWS files to take credentials and settings from.",
+        ..LATER
+    },
+    Argument {
+        name: "shared_config_files",
+        environment: &[variable("AWS_SHARED_CONFIG_FILE")],
+        documentation: "Paths of shared AWS config files.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "shared_credentials_files",
+        environment: &[variable("AWS_SHARED_CREDENTIALS_FILE")],
+        conflicts: &["shared_credentials_file"],
+        documentation: "Paths of shared AWS credentials files.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "shared_credentials_file",
+        deprecated: Some("shared_credentials_files"),
+        conflicts: &["shared_credentials_files"],
+        documentation: "Older spelling of `shared_credentials_files`, for one path.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role",
+        documentation: "Role to assume with the credentials that were found.",
+        ..LATER_OBJECT
+    },
+    Argument {
+        name: "assume_role.role_arn",
+        required: true,
+        documentation: "ARN of the role.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.duration",
+        documentation: "How long the role's credentials last, such as `1h30m`; 15 minutes to 12 hours.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.external_id",
+        documentation: "External id that the role's trust policy asks for.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.policy",
+        documentation: "IAM policy, as JSON, that narrows the role's permissions.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.policy_arns",
+        documentation: "ARNs of IAM policies that narrow the role's permissions.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "assume_role.session_name",
+        documentation: "Name of the session.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.source_identity",
+        documentation: "Source identity of the session.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role.tags",
+        documentation: "Tags of the session.",
+        ..LATER_MAP
+    },
+    Argument {
+        name: "assume_role.transitive_tag_keys",
+        documentation: "Keys of tags that later sessions inherit.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "assume_role_with_web_identity",
+        documentation: "Role to assume with an OpenID Connect token.",
+        ..LATER_OBJECT
+    },
+    Argument {
+        name: "assume_role_with_web_identity.role_arn",
+        required: true,
+        environment: &[variable("AWS_ROLE_ARN")],
+        documentation: "ARN of the role.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_with_web_identity.duration",
+        documentation: "How long the role's credentials last, such as `1h30m`; 15 minutes to 12 hours.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_with_web_identity.policy",
+        documentation: "IAM policy, as JSON, that narrows the role's permissions.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_with_web_identity.policy_arns",
+        documentation: "ARNs of IAM policies that narrow the role's permissions.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "assume_role_with_web_identity.session_name",
+        environment: &[variable("AWS_ROLE_SESSION_NAME")],
+        documentation: "Name of the session.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_with_web_identity.web_identity_token",
+        environment: &[variable("AWS_WEB_IDENTITY_TOKEN")],
+        sensitive: true,
+        conflicts: &["assume_role_with_web_identity.web_identity_token_file"],
+        documentation: "The token itself.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_with_web_identity.web_identity_token_file",
+        environment: &[variable("AWS_WEB_IDENTITY_TOKEN_FILE")],
+        conflicts: &["assume_role_with_web_identity.web_identity_token"],
+        documentation: "Path of the file that holds the token.",
+        ..LATER
+    },
+    Argument {
+        name: "role_arn",
+        deprecated: Some("assume_role.role_arn"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.role_arn`.",
+        ..LATER
+    },
+    Argument {
+        name: "session_name",
+        deprecated: Some("assume_role.session_name"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.session_name`.",
+        ..LATER
+    },
+    Argument {
+        name: "external_id",
+        deprecated: Some("assume_role.external_id"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.external_id`.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_policy",
+        deprecated: Some("assume_role.policy"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.policy`.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_duration_seconds",
+        kind: Kind::Number,
+        deprecated: Some("assume_role.duration"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.duration`, in seconds.",
+        ..LATER
+    },
+    Argument {
+        name: "assume_role_policy_arns",
+        deprecated: Some("assume_role.policy_arns"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.policy_arns`.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "assume_role_transitive_tag_keys",
+        deprecated: Some("assume_role.transitive_tag_keys"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.transitive_tag_keys`.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "assume_role_tags",
+        deprecated: Some("assume_role.tags"),
+        conflicts: &["assume_role"],
+        documentation: "Older spelling of `assume_role.tags`.",
+        ..LATER_MAP
+    },
+    Argument {
+        name: "use_legacy_workflow",
+        documentation: "Let credentials of the environment win over a configured profile. Deprecated.",
+        ..LATER_FLAG
+    },
+    Argument {
+        name: "allowed_account_ids",
+        conflicts: &["forbidden_account_ids"],
+        documentation: "The only AWS accounts to work in.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "forbidden_account_ids",
+        conflicts: &["allowed_account_ids"],
+        documentation: "AWS accounts not to work in.",
+        ..LATER_SET
+    },
+    Argument {
+        name: "ec2_metadata_service_endpoint",
+        environment: &[
+            variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            old_variable("AWS_METADATA_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+        ],
+        documentation: "URL of the EC2 metadata service.",
+        ..LATER
+    },
+    Argument {
+        name: "ec2_metadata_service_endpoint_mode",
+        default: Some(Value::Text("IPv4")),
+        environment: &[variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE")],
+        documentation: "How to reach the EC2 metadata service: `IPv4` or `IPv6`.",
+        ..LATER
+    },
+    Argument {
+        name: "retry_mode",
+        default: Some(Value::Text("standard")),
+        environment: &[variable("AWS_RETRY_MODE")],
+        documentation: "How retries are paced: `standard` or `adaptive`.",
+        ..LATER
+    },
+    Argument {
+        name: "custom_ca_bundle",
+        environment: &[variable("AWS_CA_BUNDLE")],
+        documentation: "Path of a PEM file with the certificate authorities to trust instead of the \
+                        system's.",
+        ..LATER
+    },
+    Argument {
+        name: "http_proxy",
+        environment: &[variable("HTTP_PROXY"), variable("http_proxy")],
+        sensitive: true,
+        documentation: "URL of the proxy for plain HTTP.",
+        ..LATER
+    },
+    Argument {
+        name: "https_proxy",
+        environment: &[variable("HTTPS_PROXY"), variable("https_proxy")],
+        sensitive: true,
+        documentation: "URL of the proxy for HTTPS.",
+        ..LATER
+    },
+    Argument {
+        name: "no_proxy",
+        environment: &[variable("NO_PROXY"), variable("no_proxy")],
+        documentation: "Hosts to reach without a proxy, separated by commas.",
+        ..LATER
+    },
+    Argument {
+        name: "insecure",
+        documentation: "Do not verify TLS certificates.",
+        ..LATER_FLAG
+    },
+    Argument {
+        name: "use_fips_endpoint",
+        environment: &[variable("AWS_USE_FIPS_ENDPOINT")],
+        documentation: "Use AWS's FIPS endpoints.",
+        ..LATER_FLAG
+    },
+    Argument {
+        name: "use_dualstack_endpoint",
+        environment: &[variable("AWS_USE_DUALSTACK_ENDPOINT")],
+        documentation: "Use AWS's endpoints that speak IPv6 too.",
+        ..LATER_FLAG
+    },
+    Argument {
+        name: "force_path_style",
+        deprecated: Some("use_path_style"),
+        conflicts: &["use_path_style"],
+        documentation: "Older spelling of `use_path_style`.",
+        ..LATER_FLAG
+    },
+    Argument {
+        name: "sts_region",
+        documentation: "Region of STS, if it is not `region`.",
+        ..LATER
+    },
+    Argument {
+        name: "endpoints.dynamodb",
+        environment: &[
+            variable("AWS_ENDPOINT_URL_DYNAMODB"),
+            old_variable("AWS_DYNAMODB_ENDPOINT", "AWS_ENDPOINT_URL_DYNAMODB"),
+            variable("AWS_ENDPOINT_URL"),
+        ],
+        conflicts: &["dynamodb_endpoint"],
+        documentation: "URL of a service to use instead of AWS's DynamoDB.",
+        ..LATER
+    },
+    Argument {
+        name: "endpoints.iam",
+        environment: &[
+            variable("AWS_ENDPOINT_URL_IAM"),
+            old_variable("AWS_IAM_ENDPOINT", "AWS_ENDPOINT_URL_IAM"),
+            variable("AWS_ENDPOINT_URL"),
+        ],
+        conflicts: &["iam_endpoint"],
+        documentation: "URL of a service to use instead of AWS's IAM.",
+        ..LATER
+    },
+    Argument {
+        name: "endpoints.sts",
+        environment: &[
+            variable("AWS_ENDPOINT_URL_STS"),
+            old_variable("AWS_STS_ENDPOINT", "AWS_ENDPOINT_URL_STS"),
+            variable("AWS_ENDPOINT_URL"),
+        ],
+        conflicts: &["sts_endpoint"],
+        documentation: "URL of a service to use instead of AWS's STS.",
+        ..LATER
+    },
+    Argument {
+        name: "endpoints.sso",
+        environment: &[
+            variable("AWS_ENDPOINT_URL_SSO"),
+            variable("AWS_ENDPOINT_URL"),
+        ],
+        documentation: "URL of a service to use instead of AWS's SSO.",
+        ..LATER
+    },
+    Argument {
+        name: "dynamodb_endpoint",
+        deprecated: Some("endpoints.dynamodb"),
+        conflicts: &["endpoints.dynamodb"],
+        documentation: "Older spelling of `endpoints.dynamodb`.",
+        ..LATER
+    },
+    Argument {
+        name: "iam_endpoint",
+        deprecated: Some("endpoints.iam"),
+        conflicts: &["endpoints.iam"],
+        documentation: "Older spelling of `endpoints.iam`.",
+        ..LATER
+    },
+    Argument {
+        name: "sts_endpoint",
+        deprecated: Some("endpoints.sts"),
+        conflicts: &["endpoints.sts"],
+        documentation: "Older spelling of `endpoints.sts`.",
+        ..LATER
+    },
+];

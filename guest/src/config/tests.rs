@@ -1,0 +1,1240 @@
+//! Tests of the whole way from a block to settings and diagnostics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value as Json, json};
+
+use super::schema::{Kind, SCHEMA, Support, Value};
+use super::*;
+
+/// Variables by name.
+#[derive(Default)]
+struct Variables(BTreeMap<&'static str, String>);
+
+impl Environment for Variables {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+fn variables<const N: usize>(pairs: [(&'static str, &str); N]) -> Variables {
+    let pairs = pairs
+        .into_iter()
+        .map(|(name, value)| (name, value.to_owned()));
+    Variables(pairs.collect())
+}
+
+/// A block that is in order and silent, with changes; null takes an argument away.
+fn block(changes: Json) -> String {
+    let mut block = json!({
+        "bucket": "states",
+        "key": "app/terraform.tfstate",
+        "region": "eu-west-1",
+        "skip_credentials_validation": true,
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        block[name] = value.clone();
+    }
+    block.to_string()
+}
+
+fn settings(changes: Json, environment: &Variables) -> Settings {
+    match resolve(&block(changes.clone()), environment) {
+        Ok((settings, _)) => settings,
+        Err(diagnostics) => panic!("{changes}: {diagnostics:#?}"),
+    }
+}
+
+fn location(changes: Json) -> BucketLocation {
+    settings(changes, &Variables::default()).bucket_location()
+}
+
+/// A diagnostic in one line: `E attribute: summary / detail`; `-` for the whole block.
+fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
+    diagnostics
+        .iter()
+        .map(|it| {
+            let severity = match it.severity {
+                Severity::Error => "E",
+                Severity::Warning => "W",
+            };
+            let attribute = it.attribute.as_deref().unwrap_or("-");
+            format!("{severity} {attribute}: {} / {}", it.summary, it.detail)
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_says<const N: usize>(changes: Json, environment: &Variables, expected: [&str; N]) {
+    let found = lines(&validate(&block(changes.clone()), environment));
+    assert_eq!(found, expected, "{changes}");
+}
+
+const MISSING: &str = "is required by the backend.\n\nRefer to the backend documentation for additional \
+                       information which attributes are required.";
+
+#[test]
+fn a_block_in_order_says_nothing() {
+    assert_says(json!({}), &Variables::default(), []);
+}
+
+#[test]
+fn an_argument_that_is_null_counts_as_absent() {
+    let mut all = serde_json::Map::new();
+    for argument in SCHEMA {
+        if !argument.required && !argument.name.contains('.') {
+            all.insert(argument.name.to_owned(), Json::Null);
+        }
+    }
+    all.insert("region".to_owned(), "eu-west-1".into());
+    all.insert("skip_credentials_validation".to_owned(), true.into());
+    all.insert("endpoints.s3".to_owned(), Json::Null);
+    assert_says(Json::Object(all), &Variables::default(), []);
+    assert_says(
+        json!({"endpoints": {"s3": null, "sts": null}}),
+        &Variables::default(),
+        [],
+    );
+}
+
+#[test]
+fn what_is_no_json_object_is_refused_without_showing_it() {
+    for config in [
+        "",
+        "{\"token\": \"canary\"",
+        "[\"canary\"]",
+        "\"canary\"",
+        "null",
+    ] {
+        let diagnostics = validate(config, &Variables::default());
+        assert_eq!(diagnostics.len(), 1, "{config}");
+        let found = &diagnostics[0];
+        assert_eq!(found.severity, Severity::Error);
+        assert_eq!(found.summary, "Invalid backend configuration");
+        assert!(
+            found
+                .detail
+                .starts_with("The backend block must be a JSON object"),
+            "{found:?}"
+        );
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+        assert!(resolve(config, &Variables::default()).is_err(), "{config}");
+        assert!(explain(config, &Variables::default()).is_err(), "{config}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_in_terraforms_order() {
+    let config = json!({
+        "buket": "x",
+        "dynamodb_table": "locks",
+        "bucket": " \t",
+        "workspace_key_prefix": "/env",
+        "endpoint": "http://old",
+        "endpoints": {"s3": "s3.example.com"},
+        "use_lockfile": "perhaps",
+        "max_retries": -1,
+        "access_key": "AKIA",
+    });
+    let environment = variables([("AWS_S3_ENDPOINT", "http://older")]);
+    let found: Vec<_> = validate(&config.to_string(), &environment)
+        .into_iter()
+        .map(|it| (it.summary, it.attribute.unwrap_or_default()))
+        .collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|(summary, attribute)| (summary.as_str(), attribute.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("Unsupported argument", "buket"),
+            ("Argument not supported yet", "dynamodb_table"),
+            ("Incorrect attribute value type", "use_lockfile"),
+            ("Missing Required Value", "key"),
+            ("Invalid Value", "bucket"),
+            ("Invalid Value", "workspace_key_prefix"),
+            ("Missing region value", "region"),
+            ("Deprecated Parameter", "endpoint"),
+            ("Conflicting Parameters", ""),
+            ("Complete URL Expected", "endpoints.s3"),
+            ("Deprecated Environment Variable", ""),
+            ("Invalid Value", "max_retries"),
+            ("No valid credential sources found", "secret_key"),
+            ("Credentials are not checked", "skip_credentials_validation"),
+        ]
+    );
+}
+
+#[test]
+fn bucket_and_key_are_required_and_not_blank() {
+    assert_says(
+        json!({"bucket": null, "key": null}),
+        &Variables::default(),
+        [
+            &format!("E bucket: Missing Required Value / The attribute \"bucket\" {MISSING}"),
+            &format!("E key: Missing Required Value / The attribute \"key\" {MISSING}"),
+        ],
+    );
+    for blank in ["", " ", "\t\n"] {
+        assert_says(
+            json!({"bucket": blank, "key": blank}),
+            &Variables::default(),
+            [
+                "E bucket: Invalid Value / The value cannot be empty or all whitespace",
+                "E key: Invalid Value / The value cannot be empty or all whitespace",
+            ],
+        );
+    }
+}
+
+#[test]
+fn slashes_stand_inside_of_paths_only() {
+    let ends = "Invalid Value / The value must not start or end with \"/\"";
+    let double = "E key: Invalid Value / Value must not contain \"//\"";
+    for key in ["/", "/a", "a/", "/a/"] {
+        assert_says(
+            json!({"key": key, "workspace_key_prefix": key}),
+            &Variables::default(),
+            [
+                &format!("E key: {ends}"),
+                &format!("E workspace_key_prefix: {ends}"),
+            ],
+        );
+    }
+    assert_says(json!({"key": "a//b"}), &Variables::default(), [double]);
+    assert_says(
+        json!({"key": "//"}),
+        &Variables::default(),
+        [&format!("E key: {ends}"), double],
+    );
+    assert_says(
+        json!({"key": "a/b", "workspace_key_prefix": ""}),
+        &Variables::default(),
+        [],
+    );
+}
+
+#[test]
+fn the_region_comes_from_the_argument_then_from_two_variables() {
+    let both = variables([
+        ("AWS_REGION", "eu-north-1"),
+        ("AWS_DEFAULT_REGION", "sa-east-1"),
+    ]);
+    let second = variables([("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "sa-east-1")]);
+    for (region, environment, value, source) in [
+        (json!("us-east-1"), &both, "us-east-1", "argument region"),
+        (json!(null), &both, "eu-north-1", "environment AWS_REGION"),
+        (json!(""), &both, "eu-north-1", "environment AWS_REGION"),
+        (
+            json!(null),
+            &second,
+            "sa-east-1",
+            "environment AWS_DEFAULT_REGION",
+        ),
+    ] {
+        let found = settings(json!({"region": region}), environment).region;
+        assert_eq!(
+            (found.value.as_str(), found.source.as_str()),
+            (value, source)
+        );
+    }
+    for missing in [json!(null), json!("")] {
+        assert_says(
+            json!({"region": missing}),
+            &variables([("AWS_REGION", "")]),
+            [
+                "E region: Missing region value / The \"region\" attribute or the \"AWS_REGION\" or \
+              \"AWS_DEFAULT_REGION\" environment variables must be set.",
+            ],
+        );
+    }
+}
+
+#[test]
+fn only_the_argument_must_be_a_region_that_aws_has() {
+    let nobody = Variables::default();
+    let unknown = ["E region: Invalid region value / Invalid AWS Region: nonesuch"];
+    assert_says(json!({"region": "nonesuch"}), &nobody, unknown);
+    assert_says(
+        json!({"region": "nonesuch", "skip_region_validation": false}),
+        &nobody,
+        unknown,
+    );
+    assert_says(
+        json!({"region": "nonesuch", "skip_region_validation": true}),
+        &nobody,
+        [],
+    );
+    assert_says(
+        json!({"region": null}),
+        &variables([("AWS_REGION", "nonesuch")]),
+        [],
+    );
+}
+
+#[test]
+fn a_region_that_would_change_the_host_is_refused_wherever_it_comes_from() {
+    let refused = ["E region: Invalid region value / Invalid AWS Region: evil.example/"];
+    assert_says(
+        json!({"region": "evil.example/", "skip_region_validation": true}),
+        &Variables::default(),
+        refused,
+    );
+    assert_says(
+        json!({"region": null, "skip_region_validation": true}),
+        &variables([("AWS_REGION", "evil.example/")]),
+        refused,
+    );
+}
+
+#[test]
+fn an_unknown_argument_is_refused_with_the_nearest_name() {
+    for (changes, detail) in [
+        (
+            json!({"buket": 1}),
+            "buket: Unsupported argument / An argument named \"buket\" is not expected here. Did you mean \
+             \"bucket\"?",
+        ),
+        (
+            json!({"compartment": "x"}),
+            "compartment: Unsupported argument / An argument named \"compartment\" is not expected here.",
+        ),
+        (
+            json!({"use_lock_file": true}),
+            "use_lock_file: Unsupported argument / An argument named \"use_lock_file\" is not expected \
+             here. Did you mean \"use_lockfile\"?",
+        ),
+        (
+            json!({"endpoints": {"s4": "x"}}),
+            "endpoints.s4: Unsupported argument / An argument named \"endpoints.s4\" is not expected \
+             here. Did you mean \"endpoints.s3\"?",
+        ),
+        (
+            json!({"a\"\nlong name": "x"}),
+            "a\"\nlong name: Unsupported argument / An argument named \"a\\\"\\nlong name\" is not \
+             expected here.",
+        ),
+    ] {
+        assert_says(changes, &Variables::default(), [&format!("E {detail}")]);
+    }
+}
+
+#[test]
+fn every_argument_of_a_later_version_is_refused_by_name() {
+    let later = SCHEMA.iter().filter(|it| it.support == Support::Later);
+    for argument in later.clone() {
+        for value in [json!("x"), json!(false), json!({})] {
+            let mut changes = json!({});
+            changes[argument.name] = value;
+            let found = validate(&block(changes), &Variables::default());
+            assert_eq!(found.len(), 1, "{}: {found:?}", argument.name);
+            assert_eq!(found[0].severity, Severity::Error);
+            assert_eq!(found[0].summary, "Argument not supported yet");
+            assert_eq!(found[0].attribute.as_deref(), Some(argument.name));
+            assert!(found[0].detail.contains(&format!("\"{}\"", argument.name)));
+        }
+    }
+    assert_eq!(later.count(), SCHEMA.len() - 20);
+}
+
+#[test]
+fn a_field_of_a_later_version_is_refused_in_its_object_too() {
+    let found = validate(
+        &block(json!({
+            "endpoints": {"sts": "http://x", "s3": "http://s3.example"},
+            "assume_role": {"role_arn": "x", "rolearn": "x"},
+        })),
+        &Variables::default(),
+    );
+    let mut found: Vec<_> = found
+        .into_iter()
+        .map(|it| (it.summary, it.attribute.unwrap_or_default()))
+        .collect();
+    found.sort();
+    let expected = [
+        ("Argument not supported yet", "assume_role"),
+        ("Argument not supported yet", "endpoints.sts"),
+        ("Unsupported argument", "assume_role.rolearn"),
+    ];
+    let expected = expected.map(|(summary, name)| (summary.to_owned(), name.to_owned()));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn scalars_convert_as_in_terraform() {
+    let nobody = Variables::default();
+    for (value, flag) in [
+        (json!(true), true),
+        (json!("true"), true),
+        (json!("1"), true),
+        (json!(false), false),
+        (json!("false"), false),
+        (json!("0"), false),
+        (json!(null), false),
+    ] {
+        let found = settings(json!({"use_lockfile": value}), &nobody);
+        assert_eq!(found.use_lockfile, flag, "{value}");
+    }
+    for (value, attempts) in [
+        (json!(7), 7),
+        (json!("7"), 7),
+        (json!(7.0), 7),
+        (json!(null), 5),
+    ] {
+        let found = settings(json!({"max_retries": value}), &nobody);
+        assert_eq!(found.max_attempts, attempts, "{value}");
+    }
+    for (value, key) in [(json!(5), "5"), (json!(true), "true"), (json!(1.5), "1.5")] {
+        assert_eq!(settings(json!({"key": value}), &nobody).key, key);
+    }
+}
+
+#[test]
+fn a_wrong_type_is_told_with_the_type_that_is_required() {
+    for (name, value, requirement) in [
+        ("use_lockfile", json!("yes"), "a bool is required"),
+        ("use_lockfile", json!("True"), "a bool is required"),
+        ("encrypt", json!(1), "bool required"),
+        ("encrypt", json!([true]), "bool required"),
+        ("max_retries", json!("x"), "a number is required"),
+        ("max_retries", json!("NaN"), "a number is required"),
+        ("max_retries", json!(true), "number required"),
+        ("bucket", json!(["x"]), "string required"),
+        ("region", json!({}), "string required"),
+        ("secret_key", json!(["canary"]), "string required"),
+        ("endpoints", json!("x"), "object required"),
+        ("endpoints.s3", json!([]), "string required"),
+    ] {
+        let mut changes = json!({"access_key": (name == "secret_key").then_some("AKIA")});
+        changes[name] = value;
+        assert_says(
+            changes,
+            &Variables::default(),
+            [&format!(
+                "E {name}: Incorrect attribute value type / Inappropriate value for attribute \
+                 \"{name}\": {requirement}."
+            )],
+        );
+    }
+}
+
+#[test]
+fn the_endpoint_comes_from_the_first_of_five_places() {
+    let environment = |names: &[&'static str]| {
+        let pairs = names
+            .iter()
+            .map(|name| (*name, format!("http://{}.example", name.to_lowercase())));
+        Variables(pairs.collect())
+    };
+    let all = ["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL"];
+    for (changes, names, expected) in [
+        (
+            json!({"endpoints": {"s3": "http://a"}}),
+            &all[..],
+            Some("argument endpoints.s3"),
+        ),
+        (
+            json!({"endpoints.s3": "http://a"}),
+            &all[..],
+            Some("argument endpoints.s3"),
+        ),
+        (
+            json!({"endpoint": "http://a"}),
+            &all[..],
+            Some("argument endpoint"),
+        ),
+        (json!({}), &all[..], Some("environment AWS_ENDPOINT_URL_S3")),
+        (json!({}), &all[1..], Some("environment AWS_S3_ENDPOINT")),
+        (json!({}), &all[2..], Some("environment AWS_ENDPOINT_URL")),
+        (json!({}), &[][..], None),
+    ] {
+        let found = settings(changes.clone(), &environment(names)).s3_endpoint;
+        let found = found.map(|it| it.source);
+        assert_eq!(found.as_deref(), expected, "{changes} {names:?}");
+    }
+}
+
+#[test]
+fn a_name_with_a_dot_beats_the_object() {
+    let found = settings(
+        json!({"endpoints": {"s3": "http://object"}, "endpoints.s3": "http://flat"}),
+        &Variables::default(),
+    );
+    assert_eq!(found.s3_endpoint.unwrap().value, "http://flat");
+}
+
+#[test]
+fn the_switch_against_configured_endpoints_is_for_the_common_variable_alone() {
+    let switch = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE");
+    let common = variables([switch, ("AWS_ENDPOINT_URL", "http://a")]);
+    assert_eq!(settings(json!({}), &common).s3_endpoint, None);
+    let own = variables([switch, ("AWS_ENDPOINT_URL_S3", "http://a")]);
+    assert!(settings(json!({}), &own).s3_endpoint.is_some());
+}
+
+#[test]
+fn old_spellings_are_taken_with_a_warning_and_not_beside_the_new_one() {
+    let deprecated = "W endpoint: Deprecated Parameter / The parameter \"endpoint\" is deprecated. Use \
+                      parameter \"endpoints.s3\" instead.";
+    assert_says(
+        json!({"endpoint": "http://a"}),
+        &Variables::default(),
+        [deprecated],
+    );
+    assert_says(
+        json!({"endpoint": "http://a", "endpoints": {"s3": "http://b"}}),
+        &Variables::default(),
+        [
+            deprecated,
+            "E -: Conflicting Parameters / The parameters \"endpoint\" and \"endpoints.s3\" cannot be \
+             configured together.",
+        ],
+    );
+    assert_says(
+        json!({"endpoints.s3": "http://a"}),
+        &variables([("AWS_S3_ENDPOINT", "not used")]),
+        [
+            "W -: Deprecated Environment Variable / The environment variable \"AWS_S3_ENDPOINT\" is \
+          deprecated. Use environment variable \"AWS_ENDPOINT_URL_S3\" instead.",
+        ],
+    );
+}
+
+#[test]
+fn an_endpoint_that_terraform_cannot_parse_is_refused_with_terraforms_words() {
+    for (url, reason) in [
+        (
+            "127.0.0.1:9000",
+            "first path segment in URL cannot contain colon",
+        ),
+        (
+            "ht tp://x",
+            "first path segment in URL cannot contain colon",
+        ),
+        (":x", "missing protocol scheme"),
+        ("http://a b/", "invalid character \" \" in host name"),
+        ("http://h:x", "invalid port \":x\" after host"),
+        ("http://[::1", "missing ']' in host"),
+        ("http://h/%zz", "invalid URL escape \"%zz\""),
+        ("http://h%zz", "invalid URL escape \"%zz\""),
+        (
+            "http://h/\u{7f}",
+            "net/url: invalid control character in URL",
+        ),
+    ] {
+        assert_says(
+            json!({"endpoints.s3": url}),
+            &Variables::default(),
+            [&format!(
+                "E endpoints.s3: Invalid Value / The value {url:?} cannot be parsed as a URL: parse \
+                 {url:?}: {reason}"
+            )],
+        );
+    }
+}
+
+#[test]
+fn an_endpoint_without_scheme_or_host_is_completed_with_a_warning() {
+    let warning = |subject: &str, url: &str| {
+        format!(
+            "Complete URL Expected / {subject} should be a valid URL containing at least a scheme and \
+             hostname. Had \"{url}\".\n\nUsing an incomplete URL, such as a hostname only, may work, but \
+             may have unexpected behavior."
+        )
+    };
+    for (url, complete) in [
+        ("s3.example.com", "https://s3.example.com"),
+        ("s3.example.com/base/", "https://s3.example.com/base"),
+        ("localhost:9000", "https://localhost:9000"),
+        ("//s3.example.com", "https://s3.example.com"),
+    ] {
+        let nobody = Variables::default();
+        let expected = warning("The value", url);
+        for name in ["endpoints.s3", "endpoint"] {
+            let found = lines(&validate(&block(json!({name: url})), &nobody));
+            assert_eq!(found.last(), Some(&format!("W {name}: {expected}")));
+        }
+        let found = settings(json!({"endpoints.s3": url}), &nobody).s3_endpoint;
+        assert_eq!(found.unwrap().value, complete);
+        let subject = "The value of the environment variable \"AWS_ENDPOINT_URL\"";
+        assert_says(
+            json!({}),
+            &variables([("AWS_ENDPOINT_URL", url)]),
+            [&format!("W -: {}", warning(subject, url))],
+        );
+    }
+    assert_says(
+        json!({"endpoints": {"s3": ""}}),
+        &Variables::default(),
+        [&format!("W endpoints.s3: {}", warning("The value", ""))],
+    );
+}
+
+#[test]
+fn an_endpoint_that_nothing_can_be_sent_to_is_refused() {
+    let host = "the host must be a name of letters, digits, dots and hyphens, or an IP address";
+    for (url, reason) in [
+        ("ftp://h", "the scheme must be http or https"),
+        ("s3://bucket", "the scheme must be http or https"),
+        ("http://h..x", host),
+        ("http://-é-", host),
+        ("http://h%20x", host),
+        ("http://[::g]", host),
+        ("http://h:0", "the port must be between 1 and 65535"),
+        ("http://h:65536", "the port must be between 1 and 65535"),
+        (
+            "http://h/a b",
+            "the path must have its special characters percent-encoded",
+        ),
+        (
+            "http://h/é",
+            "the path must have its special characters percent-encoded",
+        ),
+        (
+            "http://h/../x",
+            "the path must not have the parts \".\" and \"..\"",
+        ),
+    ] {
+        assert_says(
+            json!({"endpoints.s3": url}),
+            &Variables::default(),
+            [&format!(
+                "E endpoints.s3: Invalid Value / The value {url:?} cannot be used as an endpoint: {reason}"
+            )],
+        );
+    }
+    assert_says(
+        json!({}),
+        &variables([("AWS_ENDPOINT_URL_S3", "ftp://h")]),
+        [
+            "E -: Invalid Value / The value of the environment variable \"AWS_ENDPOINT_URL_S3\" \"ftp://h\" cannot be used \
+          as an endpoint: the scheme must be http or https",
+        ],
+    );
+}
+
+#[test]
+fn an_endpoint_has_one_form() {
+    for (url, form) in [
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("HTTP://S3.Example.COM:80/", "http://s3.example.com"),
+        (
+            "https://s3.example.com:443/Base//",
+            "https://s3.example.com/Base",
+        ),
+        ("https://s3.example.com:80", "https://s3.example.com:80"),
+        ("http://h:", "http://h"),
+        ("http://[::1]:9000/", "http://[::1]:9000"),
+    ] {
+        let found = settings(json!({"endpoints.s3": url}), &Variables::default());
+        assert_eq!(found.s3_endpoint.unwrap().value, form);
+    }
+}
+
+#[test]
+fn what_an_endpoint_cannot_carry_is_left_out_with_a_warning_that_does_not_show_it() {
+    for (url, form) in [
+        ("https://user:canary@h:8443/p", "https://h:8443/p"),
+        ("https://h/p?canary=1", "https://h/p"),
+        ("https://h#canary", "https://h"),
+        ("https://h?x=canary@evil.example", "https://h"),
+    ] {
+        assert_says(
+            json!({"endpoints.s3": url}),
+            &Variables::default(),
+            [&format!(
+                "W endpoints.s3: Endpoint shortened / The value has a user name, a query or a fragment, \
+                 which requests to S3 cannot carry. They go to \"{form}\"."
+            )],
+        );
+        let found = settings(json!({"endpoints.s3": url}), &Variables::default());
+        assert_eq!(found.s3_endpoint.unwrap().value, form);
+    }
+}
+
+#[test]
+fn no_diagnostic_shows_the_user_name_or_password_of_an_endpoint() {
+    for url in [
+        "https://user:canary@h:x",
+        "https://user:canary/@h",
+        "https://us er:canary@h",
+        "https://user:can%zzary@h",
+        "user:canary@h",
+        "//user:canary@h",
+        "user:canary@h//x",
+        "ftp://canary@h",
+        "https://canary@",
+        "https://user:a//canary@h",
+        "https://user:a?canary@h",
+    ] {
+        for name in ["endpoints.s3", "endpoint"] {
+            let found = validate(&block(json!({name: url})), &Variables::default());
+            assert!(!found.is_empty(), "{url}");
+            assert!(
+                !format!("{found:?}").contains("canary"),
+                "{url}: {found:#?}"
+            );
+        }
+        let found = validate(&block(json!({})), &variables([("AWS_ENDPOINT_URL", url)]));
+        assert!(
+            !format!("{found:?}").contains("canary"),
+            "{url}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn max_retries_is_the_number_of_attempts() {
+    let limited = variables([("AWS_MAX_ATTEMPTS", "8")]);
+    let unlimited = variables([("AWS_MAX_ATTEMPTS", "0")]);
+    for (value, environment, attempts) in [
+        (json!(null), &limited, 5),
+        (json!(1), &limited, 1),
+        (json!(0), &limited, 8),
+        (json!(0), &unlimited, 3),
+        (json!("0"), &Variables::default(), 3),
+    ] {
+        let found = settings(json!({"max_retries": value}), environment);
+        assert_eq!(found.max_attempts, attempts, "{value}");
+    }
+    for value in [json!(-1), json!(1.5), json!(1e300), json!("-1")] {
+        assert_says(
+            json!({"max_retries": value}),
+            &Variables::default(),
+            ["E max_retries: Invalid Value / The value must be a whole number of at least 0"],
+        );
+    }
+    assert_says(
+        json!({"max_retries": 0}),
+        &variables([("AWS_MAX_ATTEMPTS", "many")]),
+        [
+            "E -: Invalid Value / The value of the environment variable \"AWS_MAX_ATTEMPTS\" must be a whole number of at \
+          least 0",
+        ],
+    );
+}
+
+#[test]
+fn keys_come_from_the_block_or_from_the_environment_and_are_never_mixed() {
+    let environment = variables([
+        ("AWS_ACCESS_KEY_ID", "ENV"),
+        ("AWS_SECRET_ACCESS_KEY", "env secret"),
+        ("AWS_SESSION_TOKEN", "env-token"),
+    ]);
+    let found = settings(
+        json!({"access_key": "BLOCK", "secret_key": "block secret"}),
+        &environment,
+    );
+    let found = found.credentials.unwrap();
+    assert_eq!(found.access_key_id, "BLOCK");
+    assert_eq!(found.secret_access_key.expose(), "block secret");
+    assert!(found.session_token.is_none());
+    assert_eq!(found.source, "argument access_key");
+
+    let found = settings(json!({"access_key": ""}), &environment)
+        .credentials
+        .unwrap();
+    assert_eq!(found.access_key_id, "ENV");
+    assert_eq!(found.secret_access_key.expose(), "env secret");
+    assert_eq!(found.session_token.unwrap().expose(), "env-token");
+    assert_eq!(found.source, "environment AWS_ACCESS_KEY_ID");
+}
+
+#[test]
+fn the_environments_older_names_are_taken_when_the_new_ones_are_empty() {
+    let environment = variables([
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_ACCESS_KEY", "OLD"),
+        ("AWS_SECRET_KEY", "old secret"),
+    ]);
+    let found = settings(json!({}), &environment).credentials.unwrap();
+    assert_eq!(found.access_key_id, "OLD");
+    assert_eq!(found.secret_access_key.expose(), "old secret");
+    assert_eq!(found.source, "environment AWS_ACCESS_KEY");
+}
+
+#[test]
+fn half_a_pair_in_the_environment_counts_as_none() {
+    for pair in [
+        ("AWS_ACCESS_KEY_ID", "ENV"),
+        ("AWS_SECRET_ACCESS_KEY", "canary"),
+    ] {
+        assert!(
+            settings(json!({}), &variables([pair]))
+                .credentials
+                .is_none()
+        );
+    }
+    assert!(
+        settings(json!({}), &Variables::default())
+            .credentials
+            .is_none()
+    );
+}
+
+#[test]
+fn half_a_pair_in_the_block_is_an_error_even_with_a_pair_in_the_environment() {
+    let environment = variables([("AWS_ACCESS_KEY_ID", "E"), ("AWS_SECRET_ACCESS_KEY", "E")]);
+    let missing = |name: &str| {
+        format!(
+            "E {name}: No valid credential sources found / Static credentials are incomplete: \
+             \"access_key\" and \"secret_key\" must be set together, and \"token\" only with both. \
+             \"{name}\" is not set."
+        )
+    };
+    assert_says(
+        json!({"access_key": "A"}),
+        &environment,
+        [&missing("secret_key")],
+    );
+    assert_says(
+        json!({"secret_key": "A"}),
+        &environment,
+        [&missing("access_key")],
+    );
+    assert_says(
+        json!({"token": "A", "access_key": ""}),
+        &environment,
+        [&missing("access_key"), &missing("secret_key")],
+    );
+}
+
+#[test]
+fn what_cannot_stand_in_a_header_is_refused() {
+    let rule = "must be printable ASCII characters without blanks";
+    for value in ["a\n", "a b", "é"] {
+        assert_says(
+            json!({"acl": value, "access_key": value, "secret_key": "x", "token": value}),
+            &Variables::default(),
+            ["acl", "access_key", "token"]
+                .map(|name| format!("E {name}: Invalid Value / The value {rule}"))
+                .each_ref()
+                .map(String::as_str),
+        );
+        assert_says(
+            json!({}),
+            &variables([
+                ("AWS_ACCESS_KEY_ID", value),
+                ("AWS_SECRET_ACCESS_KEY", "x"),
+                ("AWS_SESSION_TOKEN", value),
+            ]),
+            ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"]
+                .map(|name| {
+                    format!("E -: Invalid Value / The value of the environment variable \"{name}\" {rule}")
+                })
+                .each_ref()
+                .map(String::as_str),
+        );
+    }
+    assert_says(
+        json!({}),
+        &variables([("TF_APPEND_USER_AGENT", "a\r\nx-evil: 1")]),
+        [
+            "W -: User agent not extended / The value of the environment variable \"TF_APPEND_USER_AGENT\" has \
+          characters that a header cannot carry. It is left out of the user agent.",
+        ],
+    );
+}
+
+#[test]
+fn the_user_agent_is_extended_as_the_environment_says() {
+    for (value, suffix) in [
+        (" run/1 (ci) ", Some("run/1 (ci)")),
+        ("  ", None),
+        ("", None),
+    ] {
+        let found = settings(json!({}), &variables([("TF_APPEND_USER_AGENT", value)]));
+        assert_eq!(found.user_agent_suffix.as_deref(), suffix);
+    }
+}
+
+#[test]
+fn one_notice_says_that_the_account_is_not_checked() {
+    let notice = "W skip_credentials_validation: Credentials are not checked / This version of cofferdam \
+                  does not ask STS whether the credentials are valid and which account they belong to; the \
+                  first request to S3 will tell. Set \"skip_credentials_validation\" to true to silence \
+                  this notice.";
+    for value in [json!(null), json!(false), json!("false")] {
+        let changes = json!({"skip_credentials_validation": value});
+        assert_says(changes, &Variables::default(), [notice]);
+    }
+}
+
+#[test]
+fn variables_that_ask_for_protection_which_is_not_there_are_refused() {
+    let refused = |name: &str| {
+        format!(
+            "E -: Environment variable not supported yet / The environment variable \"{name}\" applies to \
+             this configuration, but this version of cofferdam does not support it yet. Unset it if the \
+             state does not depend on it."
+        )
+    };
+    let key = variables([("AWS_SSE_CUSTOMER_KEY", "canary")]);
+    assert_says(
+        json!({"encrypt": true}),
+        &key,
+        [&refused("AWS_SSE_CUSTOMER_KEY")],
+    );
+    assert_says(json!({"encrypt": false}), &key, []);
+    for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
+        assert_says(json!({}), &variables([(name, "True")]), [&refused(name)]);
+        assert_says(json!({}), &variables([(name, "false")]), []);
+        let own = json!({"endpoints.s3": "http://h"});
+        assert_says(own, &variables([(name, "true")]), []);
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let found = settings(json!({}), &Variables::default());
+    assert_eq!(found.workspace_key_prefix, "env:");
+    assert_eq!(found.max_attempts, 5);
+    assert!(
+        !found.use_path_style && !found.use_lockfile && !found.encrypt && !found.skip_s3_checksum
+    );
+    assert_eq!((found.acl, found.user_agent_suffix), (None, None));
+
+    let found = settings(
+        json!({
+            "workspace_key_prefix": "", "use_path_style": true, "use_lockfile": true, "encrypt": true,
+            "skip_s3_checksum": true, "acl": "bucket-owner-full-control",
+        }),
+        &Variables::default(),
+    );
+    assert_eq!(found.workspace_key_prefix, "");
+    assert!(found.use_path_style && found.use_lockfile && found.encrypt && found.skip_s3_checksum);
+    assert_eq!(found.acl.as_deref(), Some("bucket-owner-full-control"));
+}
+
+#[test]
+fn a_bucket_is_where_its_name_and_the_endpoint_put_it() {
+    for (changes, addressing, url) in [
+        (
+            json!({}),
+            "virtual",
+            "https://states.s3.eu-west-1.amazonaws.com",
+        ),
+        (
+            json!({"region": "cn-north-1"}),
+            "virtual",
+            "https://states.s3.cn-north-1.amazonaws.com.cn",
+        ),
+        (
+            json!({"region": "us-iso-east-1"}),
+            "virtual",
+            "https://states.s3.us-iso-east-1.c2s.ic.gov",
+        ),
+        (
+            json!({"use_path_style": true}),
+            "path",
+            "https://s3.eu-west-1.amazonaws.com/states",
+        ),
+        (
+            json!({"bucket": "a.states"}),
+            "path",
+            "https://s3.eu-west-1.amazonaws.com/a.states",
+        ),
+        (
+            json!({"bucket": "My_States"}),
+            "path",
+            "https://s3.eu-west-1.amazonaws.com/My_States",
+        ),
+        (
+            json!({"bucket": "ab"}),
+            "path",
+            "https://s3.eu-west-1.amazonaws.com/ab",
+        ),
+        (
+            json!({"bucket": "a/b?c d"}),
+            "path",
+            "https://s3.eu-west-1.amazonaws.com/a%2Fb%3Fc%20d",
+        ),
+        (
+            json!({"bucket": "a.states", "endpoints.s3": "http://h:9000"}),
+            "virtual",
+            "http://a.states.h:9000",
+        ),
+        (
+            json!({"bucket": "10.0.0.1", "endpoints.s3": "http://h:9000"}),
+            "path",
+            "http://h:9000/10.0.0.1",
+        ),
+        (
+            json!({"endpoints.s3": "https://h:443/base/"}),
+            "virtual",
+            "https://states.h/base",
+        ),
+        (
+            json!({"endpoints.s3": "https://h/base/", "use_path_style": true}),
+            "path",
+            "https://h/base/states",
+        ),
+        (
+            json!({"endpoints.s3": "http://127.0.0.1:9000"}),
+            "path",
+            "http://127.0.0.1:9000/states",
+        ),
+        (
+            json!({"endpoints.s3": "http://[::1]:9000/"}),
+            "path",
+            "http://[::1]:9000/states",
+        ),
+    ] {
+        let found = location(changes.clone());
+        assert_eq!(
+            (found.addressing, found.url().as_str()),
+            (addressing, url),
+            "{changes}"
+        );
+        assert_eq!(
+            found.url(),
+            format!(
+                "{}://{}{}",
+                found.scheme, found.authority, found.path_prefix
+            )
+        );
+        assert!(!found.path_prefix.ends_with('/') && !found.reason.is_empty());
+    }
+}
+
+#[test]
+fn an_access_point_is_reached_in_its_own_region() {
+    let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/states";
+    for bucket in [arn, &arn.replace('/', ":")] {
+        let found = location(json!({"bucket": bucket}));
+        assert_eq!(
+            found.url(),
+            "https://states-123456789012.s3-accesspoint.us-west-2.amazonaws.com"
+        );
+        assert_eq!(
+            (found.region.as_str(), found.addressing),
+            ("us-west-2", "virtual")
+        );
+    }
+    let found = location(json!({"bucket": arn, "endpoints.s3": "https://h/p"}));
+    assert_eq!(found.url(), "https://states-123456789012.h/p");
+}
+
+#[test]
+fn a_bucket_that_cannot_be_addressed_is_refused() {
+    let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/states";
+    let other = "The only ARN that can stand for a bucket is one of an access point, such as \
+                 \"arn:aws:s3:eu-west-1:123456789012:accesspoint/states\".";
+    for (changes, detail) in [
+        (
+            json!({"bucket": arn, "use_path_style": true}),
+            "Path-style addressing cannot be used with ARN buckets",
+        ),
+        (
+            json!({"bucket": "arn:aws:s3::123456789012:accesspoint/abc.mrap"}),
+            "Multi-Region Access Points are not supported yet.",
+        ),
+        (
+            json!({"bucket": "states--use1-az4--x-s3"}),
+            "Directory buckets (S3 Express One Zone) are not supported yet.",
+        ),
+        (
+            json!({"bucket": "arn:aws:s3:eu-west-1:1:accesspoint/evil.example/"}),
+            other,
+        ),
+        (json!({"bucket": "arn:aws:sns:eu-west-1:1:topic"}), other),
+    ] {
+        let expected = format!("E bucket: Invalid Value / {detail}");
+        assert_says(changes, &Variables::default(), [&expected]);
+    }
+}
+
+#[test]
+fn explain_tells_each_value_and_its_source() {
+    let environment = variables([
+        ("AWS_REGION", "eu-north-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "canary"),
+        ("AWS_PROFILE", "work"),
+    ]);
+    let changes = json!({"region": null, "use_lockfile": true, "encrypt": true});
+    let found = explain(&block(changes), &environment).unwrap();
+    let found: Json = serde_json::from_str(&found).unwrap();
+    assert_eq!(
+        found,
+        json!({
+            "format_version": "1",
+            "region": {"value": "eu-north-1", "source": "environment AWS_REGION"},
+            "endpoints": {"s3": {
+                "url": "https://s3.eu-north-1.amazonaws.com",
+                "signing_region": "eu-north-1",
+                "source": "default",
+            }},
+            "bucket_url": "https://states.s3.eu-north-1.amazonaws.com",
+            "addressing": "virtual",
+            "addressing_reason": "the bucket's name can be part of a host name",
+            "credentials": {
+                "source": "environment AWS_ACCESS_KEY_ID",
+                "access_key_id": "AKIAEXAMPLE",
+                "profile": null,
+                "passed_over": [
+                    {"source": "environment AWS_PROFILE", "reason": "static credentials come first"},
+                ],
+            },
+            "retry": {"mode": "standard", "max_attempts": 5},
+            "locking": {"lockfile": true},
+            "encryption": {"mode": "AES256"},
+            "diagnostics": [],
+        })
+    );
+}
+
+#[test]
+fn explain_tells_what_was_passed_over_and_why() {
+    let pair = json!({"access_key": "A", "secret_key": "S"});
+    for (changes, environment, expected) in [
+        (
+            pair.clone(),
+            variables([("AWS_ACCESS_KEY_ID", "E"), ("AWS_SECRET_ACCESS_KEY", "E")]),
+            json!([{"source": "environment AWS_ACCESS_KEY_ID", "reason": "the block's credentials come first"}]),
+        ),
+        (
+            pair,
+            variables([("AWS_SECRET_KEY", "E")]),
+            json!([{"source": "environment AWS_SECRET_KEY", "reason": "the block's credentials come first"}]),
+        ),
+        (
+            json!({}),
+            variables([("AWS_ACCESS_KEY_ID", "E")]),
+            json!([{"source": "environment AWS_ACCESS_KEY_ID", "reason": "AWS_SECRET_ACCESS_KEY is not set"}]),
+        ),
+        (
+            json!({}),
+            variables([("AWS_SECRET_ACCESS_KEY", "E"), ("AWS_PROFILE", "p")]),
+            json!([
+                {"source": "environment AWS_SECRET_ACCESS_KEY", "reason": "AWS_ACCESS_KEY_ID is not set"},
+                {"source": "environment AWS_PROFILE", "reason": "profiles are not supported yet"},
+            ]),
+        ),
+    ] {
+        let found = explain(&block(changes), &environment).unwrap();
+        let found: Json = serde_json::from_str(&found).unwrap();
+        assert_eq!(found["credentials"]["passed_over"], expected);
+    }
+}
+
+#[test]
+fn explain_gives_the_warnings_and_refuses_what_is_wrong() {
+    let changes = json!({"endpoint": "http://h", "skip_credentials_validation": null});
+    let found = explain(&block(changes), &Variables::default()).unwrap();
+    let found: Json = serde_json::from_str(&found).unwrap();
+    let summaries: Vec<_> = found["diagnostics"].as_array().unwrap().iter().collect();
+    assert_eq!(summaries.len(), 2);
+    assert_eq!(summaries[0]["summary"], "Deprecated Parameter");
+    assert_eq!(summaries[0]["severity"], "warning");
+    assert_eq!(summaries[0]["attribute"], "endpoint");
+    assert_eq!(found["endpoints"]["s3"]["source"], "argument endpoint");
+    assert_eq!(found["encryption"]["mode"], "none");
+
+    let wrong = block(json!({"bucket": null}));
+    let expected = validate(&wrong, &Variables::default());
+    assert_eq!(
+        explain(&wrong, &Variables::default()).unwrap_err(),
+        expected
+    );
+}
+
+#[test]
+fn no_secret_shows_up_in_settings_diagnostics_or_explanations() {
+    let changes = json!({
+        "access_key": "AKIA", "secret_key": "canary-1", "token": "canary-2",
+        "endpoints.s3": "https://user:canary-3@h?canary-4",
+    });
+    let environment = variables([
+        ("AWS_ACCESS_KEY_ID", "AKIB"),
+        ("AWS_SECRET_ACCESS_KEY", "canary-5"),
+        ("AWS_SESSION_TOKEN", "canary-6"),
+    ]);
+    for changes in [changes, json!({})] {
+        let config = block(changes);
+        let resolved = resolve(&config, &environment).unwrap();
+        assert!(format!("{resolved:?}").contains("Secret(…)"));
+        let explained = explain(&config, &environment).unwrap();
+        for shown in [format!("{resolved:#?}"), explained] {
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+    for broken in [
+        json!({"secret_key": "canary"}),
+        json!({"secret_key": ["canary"], "token": {"a": "canary"}, "access_key": "A"}),
+        json!({"access_key": "A", "secret_key": "canary", "token": "canary\n"}),
+        json!({"sse_customer_key": "canary", "http_proxy": "http://u:canary@h", "key": ""}),
+        json!({"secret_keys": "canary"}),
+    ] {
+        let found = validate(&block(broken.clone()), &environment);
+        assert!(!found.is_empty(), "{broken}");
+        assert!(
+            !format!("{found:?}").contains("canary"),
+            "{broken}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_schema_is_json_with_every_argument() {
+    let schema: Json = serde_json::from_str(&schema_json()).unwrap();
+    let rows = schema.as_array().unwrap();
+    assert_eq!(rows.len(), SCHEMA.len());
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
+    assert_eq!(row("bucket")["required"], true);
+    assert_eq!(row("workspace_key_prefix")["default"], "env:");
+    assert_eq!(row("max_retries")["default"], 5);
+    assert_eq!(row("use_lockfile")["default"], false);
+    assert_eq!(row("skip_metadata_api_check")["default"], Json::Null);
+    assert_eq!(
+        row("region")["environment"],
+        json!(["AWS_REGION", "AWS_DEFAULT_REGION"])
+    );
+    assert_eq!(row("secret_key")["sensitive"], true);
+    assert_eq!(row("endpoint")["deprecated"], "endpoints.s3");
+    assert_eq!(row("assume_role.tags")["type"], "map(string)");
+    assert_eq!(row("profile")["supported"], false);
+}
+
+#[test]
+fn the_table_is_sound() {
+    let names: BTreeSet<_> = SCHEMA.iter().map(|it| it.name).collect();
+    assert_eq!(names.len(), SCHEMA.len(), "a name stands twice");
+    for argument in SCHEMA {
+        let name = argument.name;
+        assert!(argument.documentation.ends_with('.'), "{name}");
+        let default_fits = match argument.default {
+            None => true,
+            Some(Value::Bool(_)) => argument.kind == Kind::Bool,
+            Some(Value::Number(_)) => argument.kind == Kind::Number,
+            Some(Value::Text(_)) => argument.kind == Kind::String,
+        };
+        assert!(default_fits, "{name}");
+        for other in argument.conflicts.iter().chain(&argument.deprecated) {
+            assert!(names.contains(other), "{name}: {other}");
+        }
+        if let Some((object, _)) = name.split_once('.') {
+            let object = SCHEMA.iter().find(|it| it.name == object).unwrap();
+            assert_eq!(object.kind, Kind::Object, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_documentation_has_a_row_for_each_argument() {
+    let text = arguments_markdown();
+    for argument in SCHEMA {
+        assert_eq!(
+            text.matches(&format!("\n| `{}` |", argument.name)).count(),
+            1
+        );
+    }
+    assert!(text.contains(
+        "| `region` | string |  | `AWS_REGION`, `AWS_DEFAULT_REGION` | AWS region of the bucket. |\n"
+    ));
+    assert!(text.contains("| `bucket` | string | required |"));
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        assert_eq!(line.replace("\\|", "").matches('|').count(), 6, "{line}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Terraform's `s3` state backend behind the contract `cofferdam:state-backend`.
+//!
+//! Compiled for WebAssembly this is a component: its exports stand in `component`, what it asks of the outside in
+//! `wasi`. Compiled natively it is the same logic as a library, so that everything in [`store`] can be tested
+//! without a runtime.
+
+mod aws;
+#[cfg(target_family = "wasm")]
+mod component;
+pub mod config;
+pub mod contract;
+mod failure;
+mod lock;
+mod lock_record;
+pub mod platform;
+mod s3;
+pub mod secret;
+pub mod store;
+#[cfg(target_family = "wasm")]
+mod wasi;
+mod workspace;
+
+pub use store::Store;
+
+#[allow(
+    clippy::all,
+    missing_docs,
+    unsafe_code,
+    unused_qualifications,
+    dead_code,
+    reason = "generated from wit/"
+)]
+mod bindings {
+    wit_bindgen::generate!({ world: "state-backend", path: "../wit", generate_all });
+}

@@ -1,0 +1,331 @@
+//! Terraform's lock record: its JSON, byte for byte, and its text.
+//!
+//! OpenTofu releases a DynamoDB lock only when the stored record equals what Go writes, and no Go client can read a
+//! record whose date is in another form: a record that is merely valid JSON leaves a lock that nobody can release.
+
+use serde_json::{Map, Value};
+
+use crate::contract::LockInfo;
+
+/// The record as Go's `encoding/json` writes it.
+pub(crate) fn to_json(info: &LockInfo) -> String {
+    let fields = [
+        ("ID", &info.id),
+        ("Operation", &info.operation),
+        ("Info", &info.info),
+        ("Who", &info.who),
+        ("Version", &info.version),
+        ("Created", &info.created),
+        ("Path", &info.path),
+    ];
+    let mut json = String::from("{");
+    for (index, (name, value)) in fields.into_iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        json.push('"');
+        json.push_str(name);
+        json.push_str("\":\"");
+        escape(&mut json, value);
+        json.push('"');
+    }
+    json.push('}');
+    json
+}
+
+/// Reads a record as leniently as Go does: keys in any case, unknown ones ignored, absent ones empty. None: it is no
+/// record.
+pub(crate) fn from_json(json: &[u8]) -> Option<LockInfo> {
+    let fields: Map<String, Value> = serde_json::from_str(&String::from_utf8_lossy(json)).ok()?;
+    let mut info = LockInfo {
+        id: String::new(),
+        operation: String::new(),
+        info: String::new(),
+        who: String::new(),
+        version: String::new(),
+        created: String::new(),
+        path: String::new(),
+    };
+    for (name, value) in fields {
+        let field = match name.to_ascii_lowercase().as_str() {
+            "id" => &mut info.id,
+            "operation" => &mut info.operation,
+            "info" => &mut info.info,
+            "who" => &mut info.who,
+            "version" => &mut info.version,
+            "created" => &mut info.created,
+            "path" => &mut info.path,
+            _ => continue,
+        };
+        match value {
+            Value::Null => {}
+            Value::String(text) => *field = text,
+            _ => return None,
+        }
+    }
+    Some(info)
+}
+
+/// The record as Terraform shows it, without a final newline. Control characters, which could play tricks on a
+/// terminal, are replaced.
+pub(crate) fn to_text(info: &LockInfo) -> String {
+    let created = match info.created.split_once('T') {
+        Some((date, time)) if time.ends_with('Z') => {
+            format!("{date} {} +0000 UTC", time.trim_end_matches('Z'))
+        }
+        _ => info.created.clone(),
+    };
+    let fields = [
+        ("ID:        ", &info.id),
+        ("Path:      ", &info.path),
+        ("Operation: ", &info.operation),
+        ("Who:       ", &info.who),
+        ("Version:   ", &info.version),
+        ("Created:   ", &created),
+        ("Info:      ", &info.info),
+    ];
+    let mut text = String::from("Lock Info:");
+    for (name, value) in fields {
+        text.push_str("\n  ");
+        text.push_str(name);
+        text.extend(value.chars().map(|character| match character {
+            character if character.is_control() => char::REPLACEMENT_CHARACTER,
+            character => character,
+        }));
+    }
+    text
+}
+
+/// A date of RFC 3339 in the form that Go writes: UTC, at most nine digits of fraction, none of them a trailing zero.
+/// None: it is no such date.
+pub(crate) fn normalised_date(date: &str) -> Option<String> {
+    let (date, rest) = date.trim().split_once(['T', 't'])?;
+    let (time, fraction, offset) = split_time(rest)?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_date = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let minutes = (days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - offset;
+    let (year, month, day) = civil(minutes.div_euclid(24 * 60));
+    if !(0..=9999).contains(&year) {
+        return None;
+    }
+    let (hour, minute) = (
+        minutes.div_euclid(60).rem_euclid(24),
+        minutes.rem_euclid(60),
+    );
+    let point = if fraction.is_empty() { "" } else { "." };
+    Some(format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{fraction}Z"
+    ))
+}
+
+/// Go's escapes, those for HTML included.
+fn escape(out: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            _ => out.push(character),
+        }
+    }
+}
+
+/// Splits `15:04:05.678Z` into time, fraction and the offset in minutes.
+fn split_time(text: &str) -> Option<(&str, &str, i64)> {
+    let zone = text.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = text.split_at(zone);
+    let offset = match zone.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign, ..] => {
+            let [hours, minutes] = numbers(zone.get(1..)?, ':', [2, 2])?;
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 60 + minutes;
+            if *sign == b'-' { -offset } else { offset }
+        }
+        [] => return None,
+    };
+    let (time, fraction) = match clock.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (clock, ""),
+    };
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.get(..9).unwrap_or(fraction);
+    Some((time, fraction.trim_end_matches('0'), offset))
+}
+
+/// Numbers of exactly these widths, with a separator between them.
+fn numbers<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> Option<[i64; N]> {
+    let mut parts = text.split(separator);
+    let mut values = [0; N];
+    for (value, width) in values.iter_mut().zip(widths) {
+        let part = parts.next()?;
+        if part.len() != width || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        *value = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(values)
+}
+
+fn days_of(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01, in the Gregorian calendar. Years begin in March here, so that a leap day ends one.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// Inverse of [`days_since_epoch`].
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTURED: &str = "{\"ID\":\"6ac9afb1-bea5-6ba0-333e-114b1e2fb569\",\
+        \"Operation\":\"OperationTypeApply\",\"Info\":\"\",\"Who\":\"root@vm\",\
+        \"Version\":\"1.11.4\",\"Created\":\"2026-11-23T01:25:24.164382378Z\",\
+        \"Path\":\"tfstate/lockfile/terraform.tfstate\"}";
+
+    #[test]
+    fn a_record_of_terraform_is_read_and_written_byte_for_byte() {
+        let info = from_json(CAPTURED.as_bytes()).unwrap();
+        assert_eq!(info.who, "root@vm");
+        assert_eq!(to_json(&info), CAPTURED);
+    }
+
+    #[test]
+    fn strings_are_escaped_as_go_does() {
+        let mut info = from_json(b"{}").unwrap();
+        info.info = "\"\\\n\r\t\u{8}\u{c}\u{1}\u{1f}<>&\u{2028}\u{2029}\u{7f}/é😀".to_owned();
+        let escaped =
+            "\\\"\\\\\\n\\r\\t\\b\\f\\u0001\\u001f\\u003c\\u003e\\u0026\\u2028\\u2029\u{7f}/é😀";
+        assert!(to_json(&info).contains(&format!("\"Info\":\"{escaped}\",")));
+        assert_eq!(
+            from_json(to_json(&info).as_bytes()).unwrap().info,
+            info.info
+        );
+    }
+
+    #[test]
+    fn reading_is_as_lenient_as_go() {
+        let json = b"{\"id\":\"x\",\"WHO\":\"\xff\",\"Info\":null,\"New\":{\"a\":[1]}}";
+        let info = from_json(json).unwrap();
+        assert_eq!((info.id.as_str(), info.who.as_str()), ("x", "\u{fffd}"));
+        for garbage in ["", "null", "[]", "{\"ID\":7}", "{\"ID\":\"x\"", "{} {}"] {
+            assert!(from_json(garbage.as_bytes()).is_none(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn dates_are_brought_into_the_form_of_go() {
+        for (given, normal) in [
+            (
+                "2026-11-23T01:25:14.197208790Z",
+                "2026-11-23T01:25:14.19720879Z",
+            ),
+            ("2026-11-23T01:25:14.000Z", "2026-11-23T01:25:14Z"),
+            (
+                "2026-11-23t01:25:14.1234567899z",
+                "2026-11-23T01:25:14.123456789Z",
+            ),
+            ("2026-03-01T00:30:00+01:00", "2026-02-28T23:30:00Z"),
+            ("2024-02-28T23:30:00-01:00", "2024-02-29T00:30:00Z"),
+            ("1999-12-31T23:59:59-00:01", "2000-01-01T00:00:59Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(normalised_date(given).as_deref(), Some(normal), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_go_cannot_parse_is_no_date() {
+        for garbage in [
+            "",
+            "now",
+            "2026-11-23",
+            "2026-11-23 01:25:14Z",
+            "2026-11-23T01:25:14",
+            "2026-11-23T01:25:14.Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T23:59:60Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "26-11-23T01:25:14Z",
+            "2026-11-23T01:25:14+1:00",
+            "2026-11-23T01:25:14+24:00",
+            "2026-11-23T01:25:14.+5Z",
+            "0000-01-01T00:00:00+01:00",
+            "２026-11-23T01:25:14Z",
+        ] {
+            assert_eq!(normalised_date(garbage), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_the_calendar_comes_back() {
+        let mut previous = days_since_epoch(-1, 12, 31);
+        for year in 0..=2400 {
+            for month in 1..=12 {
+                for day in 1..=days_of(year, month) {
+                    let days = days_since_epoch(year, month, day);
+                    assert_eq!(days, previous + 1);
+                    assert_eq!(civil(days), (year, month, day));
+                    previous = days;
+                }
+            }
+        }
+        assert_eq!(days_since_epoch(1970, 1, 1), 0);
+    }
+
+    #[test]
+    fn the_text_is_terraforms_and_harmless_to_a_terminal() {
+        let mut info = from_json(CAPTURED.as_bytes()).unwrap();
+        info.info = "\u{1b}[2J".to_owned();
+        assert_eq!(
+            to_text(&info),
+            "Lock Info:\n  ID:        6ac9afb1-bea5-6ba0-333e-114b1e2fb569\n  \
+             Path:      tfstate/lockfile/terraform.tfstate\n  Operation: OperationTypeApply\n  \
+             Who:       root@vm\n  Version:   1.11.4\n  \
+             Created:   2026-11-23 01:25:24.164382378 +0000 UTC\n  Info:      \u{fffd}[2J"
+        );
+    }
+}
