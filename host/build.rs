@@ -1,0 +1,101 @@
+//! Builds the component and precompiles it, so that the library carries both: the command starts in
+//! milliseconds on a machine that never ran it, and reads no code from a place that others can write.
+
+#[path = "src/engine_settings.rs"]
+mod engine_settings;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use sha2::{Digest, Sha256};
+
+const TARGET: &str = "wasm32-wasip2";
+const PROFILE: &str = "guest";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    if env::var_os("CARGO_FEATURE_EMBEDDED_COMPONENT").is_none() {
+        return Ok(());
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let wasm = fs::read(build_component()?)?;
+    let settings = engine_settings::engine_settings(Some(&env::var("TARGET")?))?;
+    let image = wasmtime::Engine::new(&settings)?.precompile_component(&wasm)?;
+    let digest: String = Sha256::digest(&wasm)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    fs::write(out.join("component.wasm"), &wasm)?;
+    fs::write(out.join("component.cwasm"), image)?;
+    println!("cargo::rustc-env=COFFERDAM_COMPONENT_SHA256={digest}");
+    Ok(())
+}
+
+/// Runs cargo for the component, in a target directory of its own: cargo holds a lock on this one.
+fn build_component() -> Result<PathBuf, Box<dyn Error>> {
+    let host = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let root = host
+        .parent()
+        .ok_or("the host crate stands in a workspace")?;
+    for input in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "guest/Cargo.toml",
+        "guest/src",
+        "wit",
+        ".cargo/config.toml",
+    ] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/engine_settings.rs");
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
+
+    let target_directory = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |directory| root.join(directory))
+        .join("component");
+    let status = component_cargo(root)
+        .args([
+            "build",
+            "--package",
+            "cofferdam-s3",
+            "--target",
+            TARGET,
+            "--profile",
+            PROFILE,
+        ])
+        .arg("--target-dir")
+        .arg(&target_directory)
+        .status()?;
+    if !status.success() {
+        return Err(format!(
+            "the component does not build ({status}): see above; if the target is missing, `rustup target add {TARGET}`"
+        )
+        .into());
+    }
+    Ok(target_directory
+        .join(TARGET)
+        .join(PROFILE)
+        .join("cofferdam_s3.wasm"))
+}
+
+/// A cargo that knows nothing of the one that runs this script: flags and wrappers meant for the host
+/// would change the component, or check it instead of building it.
+fn component_cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let kept = matches!(
+            name.as_str(),
+            "CARGO_HOME" | "CARGO_NET_OFFLINE" | "CARGO_HTTP_CAINFO"
+        );
+        let foreign =
+            name.starts_with("CARGO_") || name.starts_with("RUSTC") || name == "RUSTFLAGS";
+        if foreign && !kept {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}

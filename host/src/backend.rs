@@ -1,0 +1,262 @@
+//! The entry to the library: a backend is an engine and a component; stores are opened from it.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use zeroize::Zeroizing;
+
+use crate::component::{ComponentSource, Loaded, load};
+use crate::contract::Diagnostic;
+use crate::instance::{Environment, Instance, WarningSink, within};
+use crate::store::{Fence, Inner, Store};
+use crate::surroundings::Surroundings;
+use crate::transport::{Egress, Transport};
+use crate::{ComponentError, Error, Grant, Limits, convert, engine};
+
+/// An engine and a component, ready to open stores. Cheap to clone.
+#[derive(Clone)]
+pub struct Backend {
+    engine: Engine,
+    component: Arc<Loaded>,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend")
+            .field("component", &self.component.sha256)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a [`Backend`] is built.
+#[derive(Clone, Debug, Default)]
+pub struct BackendBuilder {
+    source: ComponentSource,
+    limits: Limits,
+}
+
+impl BackendBuilder {
+    /// Which component runs. Default: the embedded one.
+    #[must_use]
+    pub fn component(mut self, source: ComponentSource) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Limits for every call of every store; a store may set its own.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Loads the component: milliseconds for the embedded one, about a second for any other.
+    ///
+    /// # Errors
+    /// [`Error::Component`] when it cannot be loaded, imports more than
+    /// [`ALLOWED_IMPORTS`](crate::ALLOWED_IMPORTS), or does not export the contract.
+    pub async fn build(self) -> Result<Backend, Error> {
+        let Self { source, limits } = self;
+        // Compiling would hold the runtime's thread; the embedded image is mapped in no time.
+        let load_here = move || {
+            let engine = engine::start()?;
+            let component = Arc::new(load(&engine, &source)?);
+            Ok::<_, Error>((engine, component, source))
+        };
+        let (engine, component, _) = tokio::task::spawn_blocking(load_here)
+            .await
+            .map_err(|error| ComponentError::Instantiate(error.to_string()))??;
+        Ok(Backend {
+            engine,
+            component,
+            limits,
+        })
+    }
+}
+
+impl Backend {
+    /// A backend with the embedded component and the default limits, unless told otherwise.
+    pub fn builder() -> BackendBuilder {
+        BackendBuilder::default()
+    }
+
+    /// SHA-256 of the component, in hex.
+    pub fn sha256(&self) -> &str {
+        &self.component.sha256
+    }
+
+    /// A store of this configuration, the backend block as a JSON object.
+    pub fn store(&self, config: Value) -> StoreBuilder {
+        StoreBuilder {
+            backend: self.clone(),
+            config,
+            grant: Grant::default(),
+            limits: self.limits,
+            fence: Fence::default(),
+            warnings: Arc::new(|diagnostic| {
+                tracing::warn!(
+                    summary = diagnostic.summary,
+                    detail = diagnostic.detail,
+                    "state store"
+                );
+            }),
+        }
+    }
+
+    /// The arguments that the component takes, as the contract's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] or [`Error::Trap`].
+    pub async fn schema(&self) -> Result<String, Error> {
+        let mut instance = self.without_network(Grant::sealed().ask()).await?;
+        let record = instance.begin_call();
+        let exports = instance.exports.cofferdam_state_backend_state_store();
+        within(
+            self.limits.wall_clock,
+            &record,
+            exports.call_schema(&mut instance.store),
+        )
+        .await
+    }
+
+    /// Checks a configuration without touching the network. Empty: nothing to complain about.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] or [`Error::Trap`].
+    pub async fn validate(&self, config: &Value, grant: &Grant) -> Result<Vec<Diagnostic>, Error> {
+        let config = Zeroizing::new(config.to_string());
+        let mut instance = self.without_network(grant.ask()).await?;
+        let record = instance.begin_call();
+        let exports = instance.exports.cofferdam_state_backend_state_store();
+        let found = within(
+            self.limits.wall_clock,
+            &record,
+            exports.call_validate(&mut instance.store, &config),
+        )
+        .await?;
+        Ok(found.into_iter().map(convert::diagnostic).collect())
+    }
+
+    /// What a configuration resolves to and why, as JSON without any secret. Touches no network.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] with what is wrong, [`Error::Limit`] or [`Error::Trap`].
+    pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<String, Error> {
+        let config = Zeroizing::new(config.to_string());
+        let mut instance = self.without_network(grant.ask()).await?;
+        let record = instance.begin_call();
+        let exports = instance.exports.cofferdam_state_backend_state_store();
+        within(
+            self.limits.wall_clock,
+            &record,
+            exports.call_explain(&mut instance.store, &config),
+        )
+        .await?
+        .map_err(|list| Error::Configuration(list.into_iter().map(convert::diagnostic).collect()))
+    }
+
+    /// An instance that reaches nothing: for questions about configurations.
+    async fn without_network(
+        &self,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Result<Instance, Error> {
+        let environment = Arc::new(Environment {
+            limits: self.limits,
+            surroundings,
+            transport: Arc::new(Transport::new(Egress::default(), 0)),
+            warnings: Arc::new(|_| {}),
+        });
+        Instance::new(&self.engine, &self.component.pre, &environment).await
+    }
+}
+
+/// How a [`Store`] is opened.
+#[must_use]
+pub struct StoreBuilder {
+    backend: Backend,
+    config: Value,
+    grant: Grant,
+    limits: Limits,
+    fence: Fence,
+    warnings: WarningSink,
+}
+
+impl std::fmt::Debug for StoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreBuilder")
+            .field("grant", &self.grant)
+            .field("limits", &self.limits)
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store, and what there is to say about its configuration.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Warnings about the configuration.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl StoreBuilder {
+    /// What the store may do. Default: [`Grant::sealed`].
+    pub fn grant(mut self, grant: Grant) -> Self {
+        self.grant = grant;
+        self
+    }
+
+    /// Limits of this store's calls.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether a store that refuses conditional writes may be used without them. Default: it may not.
+    pub fn fence(mut self, fence: Fence) -> Self {
+        self.fence = fence;
+        self
+    }
+
+    /// Takes the warnings that arise while the store works. Default: they are logged.
+    pub fn on_warning(mut self, sink: impl Fn(Diagnostic) + Send + Sync + 'static) -> Self {
+        self.warnings = Arc::new(sink);
+        self
+    }
+
+    /// Opens the store. Touches no network.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] with every diagnostic when the configuration is wrong, [`Error::Limit`] or
+    /// [`Error::Trap`].
+    pub async fn open(self) -> Result<Opened, Error> {
+        let egress = self.grant.egress(&self.config).await;
+        let environment = Arc::new(Environment {
+            limits: self.limits,
+            surroundings: self.grant.ask(),
+            // A listing or an error may come beside a state; neither is larger than this.
+            transport: Arc::new(Transport::new(
+                egress,
+                self.limits.state.saturating_add(4 << 20),
+            )),
+            warnings: self.warnings,
+        });
+        let inner = Inner {
+            engine: self.backend.engine,
+            component: self.backend.component,
+            environment,
+            config: Zeroizing::new(self.config.to_string()),
+            fence: self.fence,
+            idle: Mutex::default(),
+            permits: Semaphore::new(self.limits.concurrent_calls),
+        };
+        let (store, warnings) = Store::open(inner).await?;
+        Ok(Opened { store, warnings })
+    }
+}

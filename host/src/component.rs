@@ -1,0 +1,189 @@
+//! Loading a component: its own, embedded and precompiled, or any file with the same contract.
+//!
+//! Without the check of imports a component could ask for files or sockets and, once somebody links them,
+//! get them; here a component that asks for more than a state backend needs is refused by name.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::bindings::StateBackendPre;
+use crate::instance::Guest;
+use crate::{ComponentError, Error};
+
+/// Which component runs.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum ComponentSource {
+    /// These bytes of a `.wasm` component.
+    Bytes(Vec<u8>),
+    /// The one that this library was built with.
+    #[default]
+    Embedded,
+    /// A `.wasm` file.
+    File(PathBuf),
+}
+
+/// Everything a component may import, without versions. Nothing of this reaches files, sockets or
+/// processes; what `wasi:cli` offers is linked to an empty context.
+pub const ALLOWED_IMPORTS: &[&str] = &[
+    "cofferdam:state-backend/surroundings",
+    "cofferdam:state-backend/types",
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// A component, linked and ready for instances.
+pub(crate) struct Loaded {
+    pub(crate) pre: StateBackendPre<Guest>,
+    pub(crate) sha256: String,
+}
+
+/// Loads, checks and links a component. A compilation takes about a second; the embedded component needs
+/// none.
+pub(crate) fn load(engine: &Engine, source: &ComponentSource) -> Result<Loaded, Error> {
+    let (component, sha256) = match source {
+        ComponentSource::Bytes(bytes) => compile(engine, bytes)?,
+        ComponentSource::Embedded => embedded(engine)?,
+        ComponentSource::File(path) => {
+            let bytes = std::fs::read(path).map_err(|source| ComponentError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            compile(engine, &bytes)?
+        }
+    };
+    check_imports(engine, &component)?;
+    let linker = link(engine).map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
+    let pre = linker
+        .instantiate_pre(&component)
+        .map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
+    let pre = StateBackendPre::new(pre)
+        .map_err(|_| ComponentError::MissingExport(exports(engine, &component)))?;
+    Ok(Loaded { pre, sha256 })
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<(Component, String), Error> {
+    if Engine::detect_precompiled(bytes).is_some() {
+        return Err(ComponentError::Precompiled.into());
+    }
+    let component = Component::from_binary(engine, bytes)
+        .map_err(|error| ComponentError::Invalid(format!("{error:#}")))?;
+    Ok((component, hex(&Sha256::digest(bytes))))
+}
+
+#[cfg(feature = "embedded-component")]
+fn embedded(engine: &Engine) -> Result<(Component, String), Error> {
+    static WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
+    static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
+    match deserialize(engine, IMAGE) {
+        Ok(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
+        // The image was made for another kind of processor: compile the component it was made from.
+        Err(_) => compile(engine, WASM),
+    }
+}
+
+#[cfg(not(feature = "embedded-component"))]
+fn embedded(_engine: &Engine) -> Result<(Component, String), Error> {
+    Err(ComponentError::NotEmbedded.into())
+}
+
+/// Maps precompiled code. The one place of this crate that needs `unsafe`.
+#[cfg(feature = "embedded-component")]
+#[allow(unsafe_code, reason = "the engine cannot verify machine code")]
+fn deserialize(engine: &Engine, image: &'static [u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `image` is the output of `Engine::precompile_component` in build.rs, compiled into this
+    // binary and never read from a file that somebody could change. The engine itself refuses images of
+    // another version, other settings or missing processor features.
+    unsafe { Component::deserialize(engine, image) }
+}
+
+fn check_imports(engine: &Engine, component: &Component) -> Result<(), Error> {
+    let forbidden: Vec<String> = component
+        .component_type()
+        .imports(engine)
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| !is_allowed(name))
+        .collect();
+    if forbidden.is_empty() {
+        Ok(())
+    } else {
+        Err(ComponentError::ForbiddenImport(forbidden).into())
+    }
+}
+
+fn is_allowed(import: &str) -> bool {
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    let compatible = if name.starts_with("wasi:") {
+        "0.2."
+    } else {
+        "0.1."
+    };
+    ALLOWED_IMPORTS.contains(&name) && version.starts_with(compatible)
+}
+
+fn exports(engine: &Engine, component: &Component) -> String {
+    let names: Vec<String> = component
+        .component_type()
+        .exports(engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Links the two doors, network and surroundings, and the rest that a toolchain imports to an empty context.
+fn link(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+    use wasmtime_wasi::p2::bindings::{cli, random};
+    use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+
+    let mut linker = Linker::<Guest>::new(engine);
+    let l = &mut linker;
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(l)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(l)?;
+    random::insecure_seed::add_to_linker::<Guest, WasiRandom>(l, |guest| guest.random())?;
+    cli::environment::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::exit::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::terminal_input::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::terminal_output::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stdin::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stdout::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    cli::terminal_stderr::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
+    crate::bindings::cofferdam::state_backend::surroundings::add_to_linker::<
+        Guest,
+        crate::instance::HasGuest,
+    >(l, |guest| guest)?;
+    Ok(linker)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

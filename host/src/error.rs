@@ -1,0 +1,151 @@
+//! What a call of this library may fail with.
+//!
+//! Three layers stay apart, because the answer to each differs: the backend's own typed error (the store
+//! said no), a limit or trap (the sandbox ended the call), and the component (it cannot be run at all).
+
+use std::time::Duration;
+
+use crate::{Diagnostic, ErrorCode, Outcome, StoreError};
+
+/// What a call of this library may fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The component cannot be loaded or run.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The backend block is wrong. At least one diagnostic is an error.
+    #[error("{}", first_error(.0))]
+    Configuration(Vec<Diagnostic>),
+    /// A limit ended the call.
+    #[error("{limit}{}", consequence(*.outcome))]
+    Limit {
+        /// Which one.
+        limit: Limit,
+        /// Whether the store may have changed.
+        outcome: Outcome,
+    },
+    /// The backend answered with an error.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The component crashed. The next call runs in a fresh instance.
+    #[error("the component crashed: {reason}{}", consequence(*.outcome))]
+    Trap {
+        /// The kind of trap, without any text from the component.
+        reason: String,
+        /// Whether the store may have changed.
+        outcome: Outcome,
+    },
+}
+
+impl Error {
+    /// The backend's error code, if the backend answered.
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.store().map(|error| error.code)
+    }
+
+    /// The backend's error, if the backend answered.
+    pub fn store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.retryable,
+            Self::Limit { limit, .. } => matches!(limit, Limit::WallClock(_)),
+            Self::Component(_) | Self::Configuration(_) | Self::Trap { .. } => false,
+        }
+    }
+
+    /// Whether something may have changed in the store although the call failed.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Store(error) => error.outcome,
+            Self::Limit { outcome, .. } | Self::Trap { outcome, .. } => *outcome,
+            Self::Component(_) | Self::Configuration(_) => Outcome::NotDone,
+        }
+    }
+
+    /// The diagnostics of a wrong configuration; empty for every other error.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Configuration(diagnostics) => diagnostics,
+            _ => &[],
+        }
+    }
+}
+
+/// A limit of the sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Limit {
+    /// The component computed for longer than this.
+    #[error("the component used more than its {} ms of processor time", .0.as_millis())]
+    Cpu(Duration),
+    /// The component wanted more memory than this many bytes.
+    #[error("the component wanted more than its {} MiB of memory", .0 >> 20)]
+    Memory(u64),
+    /// The call took longer than this.
+    #[error("the call took longer than its {} ms", .0.as_millis())]
+    WallClock(Duration),
+}
+
+/// Why a component cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComponentError {
+    /// It imports something that no state backend needs.
+    #[error(
+        "the component imports {}, which this host does not offer: a state backend needs only the imports of the world `state-backend`",
+        .0.join(", ")
+    )]
+    ForbiddenImport(Vec<String>),
+    /// It cannot be instantiated.
+    #[error("the component cannot be instantiated: {0}")]
+    Instantiate(String),
+    /// It is not a component, or not a valid one.
+    #[error("not a WebAssembly component that this host can run: {0}")]
+    Invalid(String),
+    /// It does not export the contract.
+    #[error(
+        "the component does not export `cofferdam:state-backend/state-store@0.1.0`; it exports {0}"
+    )]
+    MissingExport(String),
+    /// The library was built without a component of its own.
+    #[error(
+        "this build embeds no component: name one, or build with the feature `embedded-component`"
+    )]
+    NotEmbedded,
+    /// It is machine code, which is never taken from outside.
+    #[error("precompiled code is not accepted: hand over the .wasm component itself")]
+    Precompiled,
+    /// The file cannot be read.
+    #[error("cannot read the component {path}")]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn first_error(diagnostics: &[Diagnostic]) -> String {
+    diagnostics
+        .iter()
+        .find(|diagnostic| diagnostic.severity == crate::Severity::Error)
+        .map_or_else(
+            || "the configuration is not valid".to_owned(),
+            ToString::to_string,
+        )
+}
+
+fn consequence(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::NotDone => "; nothing was changed",
+        Outcome::Unknown => "; the store may have changed",
+    }
+}

@@ -1,0 +1,271 @@
+//! One instance of the component: its memory, its doors to the outside, and the deadlines of a call.
+//!
+//! An instance that trapped, ran into a limit or was left in the middle of a call is never used again: its
+//! memory may be in any state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{HasData, ResourceAny, ResourceTable};
+use wasmtime::{Engine, Trap, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::bindings::cofferdam::state_backend::surroundings as wit;
+use crate::bindings::cofferdam::state_backend::types as wit_types;
+use crate::bindings::{StateBackend, StateBackendPre};
+use crate::engine::TICK;
+use crate::limits::{HANDLES, LimitReached, MemoryLimit};
+use crate::surroundings::{Refusal, Surroundings};
+use crate::transport::{CallRecord, Door, Transport};
+use crate::{ComponentError, Diagnostic, Error, Limit, Limits, Outcome, convert};
+
+/// Takes the warnings that arise while a store works.
+pub(crate) type WarningSink = Arc<dyn Fn(Diagnostic) + Send + Sync>;
+
+/// What instances of one store have in common.
+pub(crate) struct Environment {
+    pub(crate) limits: Limits,
+    pub(crate) surroundings: Arc<dyn Surroundings>,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) warnings: WarningSink,
+}
+
+/// The host's side of one instance.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    door: Door,
+    memory: MemoryLimit,
+    /// Interruptions so far in this call: its processor time in ticks.
+    ticks: u64,
+    environment: Arc<Environment>,
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.door,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// Tells the linker that the surroundings are answered by [`Guest`] itself.
+pub(crate) struct HasGuest;
+
+impl HasData for HasGuest {
+    type Data<'a> = &'a mut Guest;
+}
+
+impl wit_types::Host for Guest {}
+
+impl wit::Host for Guest {
+    async fn credentials(
+        &mut self,
+    ) -> wasmtime::Result<Result<Option<wit::AccessKey>, wit::Refusal>> {
+        let found = self.environment.surroundings.credentials().await;
+        Ok(found
+            .map(|key| {
+                key.map(|key| wit::AccessKey {
+                    id: key.id,
+                    secret: key.secret.expose().to_owned(),
+                    session_token: key.session_token.map(|token| token.expose().to_owned()),
+                    expires_at: key.expires_at,
+                })
+            })
+            .map_err(Into::into))
+    }
+
+    async fn variable(
+        &mut self,
+        name: String,
+    ) -> wasmtime::Result<Result<Option<String>, wit::Refusal>> {
+        Ok(self
+            .environment
+            .surroundings
+            .variable(&name)
+            .await
+            .map_err(Into::into))
+    }
+
+    async fn read_file(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, wit::Refusal>> {
+        Ok(self
+            .environment
+            .surroundings
+            .read_file(&path)
+            .await
+            .map_err(Into::into))
+    }
+
+    async fn replace_file(
+        &mut self,
+        path: String,
+        bytes: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), wit::Refusal>> {
+        Ok(self
+            .environment
+            .surroundings
+            .replace_file(&path, &bytes)
+            .await
+            .map_err(Into::into))
+    }
+
+    async fn run(&mut self, command: String) -> wasmtime::Result<Result<Vec<u8>, wit::Refusal>> {
+        Ok(self
+            .environment
+            .surroundings
+            .run(&command)
+            .await
+            .map_err(Into::into))
+    }
+
+    async fn report(&mut self, diagnostic: wit::Diagnostic) -> wasmtime::Result<()> {
+        (self.environment.warnings)(convert::diagnostic(diagnostic));
+        Ok(())
+    }
+}
+
+impl From<Refusal> for wit::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied => Self::Denied,
+            Refusal::Failed(reason) => Self::Failed(reason),
+            Refusal::NotFound => Self::NotFound,
+        }
+    }
+}
+
+/// One instance, ready for a call.
+pub(crate) struct Instance {
+    pub(crate) store: wasmtime::Store<Guest>,
+    pub(crate) exports: StateBackend,
+    /// The contract's `store`; none for an instance that only answers questions about configurations.
+    pub(crate) resource: Option<ResourceAny>,
+    pub(crate) idle_since: Instant,
+}
+
+impl Instance {
+    /// A fresh instance without any state.
+    pub(crate) async fn new(
+        engine: &Engine,
+        pre: &StateBackendPre<Guest>,
+        environment: &Arc<Environment>,
+    ) -> Result<Self, Error> {
+        let limits = environment.limits;
+        let mut store = wasmtime::Store::new(
+            engine,
+            Guest {
+                wasi: WasiCtx::builder().build(),
+                http: WasiHttpCtx::new(),
+                table: ResourceTable::new(),
+                door: Door {
+                    transport: Arc::clone(&environment.transport),
+                    record: Arc::default(),
+                },
+                memory: MemoryLimit {
+                    bytes: limits.memory,
+                    used: 0,
+                },
+                ticks: 0,
+                environment: Arc::clone(environment),
+            },
+        );
+        store.data_mut().table.set_max_capacity(HANDLES);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_max_component_handles(HANDLES);
+        store.set_hostcall_fuel(limits.boundary_bytes());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |mut context| {
+            let guest = context.data_mut();
+            guest.ticks += 1;
+            if TICK.saturating_mul(u32::try_from(guest.ticks).unwrap_or(u32::MAX)) > limits.cpu {
+                return Err(wasmtime::Error::new(LimitReached(Limit::Cpu(limits.cpu))));
+            }
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
+        let exports = pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| match error.downcast_ref::<LimitReached>() {
+                Some(LimitReached(limit)) => Error::Limit {
+                    limit: *limit,
+                    outcome: Outcome::NotDone,
+                },
+                None => ComponentError::Instantiate(format!("{error:#}")).into(),
+            })?;
+        Ok(Self {
+            store,
+            exports,
+            resource: None,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Starts the accounts of a call: processor time and what happens on the network.
+    pub(crate) fn begin_call(&mut self) -> Arc<CallRecord> {
+        let guest = self.store.data_mut();
+        guest.ticks = 0;
+        guest.door.record = Arc::default();
+        Arc::clone(&guest.door.record)
+    }
+
+    /// Bytes of memory that the instance took.
+    pub(crate) fn memory(&self) -> u64 {
+        self.store.data().memory.used
+    }
+}
+
+/// Runs one call of an instance under the wall clock and words what ends it.
+pub(crate) async fn within<T>(
+    wall_clock: Duration,
+    record: &CallRecord,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> Result<T, Error> {
+    let outcome = || {
+        if record.was_mutating() {
+            Outcome::Unknown
+        } else {
+            Outcome::NotDone
+        }
+    };
+    match tokio::time::timeout(wall_clock, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ended(&error, outcome())),
+        Err(_) => Err(Error::Limit {
+            limit: Limit::WallClock(wall_clock),
+            outcome: outcome(),
+        }),
+    }
+}
+
+fn ended(error: &wasmtime::Error, outcome: Outcome) -> Error {
+    if let Some(LimitReached(limit)) = error.downcast_ref::<LimitReached>() {
+        return Error::Limit {
+            limit: *limit,
+            outcome,
+        };
+    }
+    // Only kinds of traps are told: a message of the component could hold anything.
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => "it panicked".to_owned(),
+        Some(trap) => trap.to_string(),
+        None => "it broke a rule of the host's interfaces".to_owned(),
+    };
+    tracing::debug!(%reason, "component ended");
+    Error::Trap { reason, outcome }
+}

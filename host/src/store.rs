@@ -1,0 +1,389 @@
+//! A store: one configuration under one grant, served by a small pool of instances.
+//!
+//! Locks and revisions travel with the caller, so any instance can serve any call. That is why one that
+//! trapped can be thrown away without losing anything, and why a slow read does not block an unlock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use zeroize::Zeroizing;
+
+use crate::bindings::cofferdam::state_backend::types as wit;
+use crate::bindings::exports::cofferdam::state_backend::state_store as wit_store;
+use crate::component::Loaded;
+use crate::contract::{
+    DeleteOptions, Diagnostic, ErrorCode, HeldLock, Holder, LockInfo, Outcome, Reading, Revision,
+    State, StateStore, StoreError, UnlockBy, WriteOptions,
+};
+use crate::instance::{Environment, Instance, within};
+use crate::transport::CallRecord;
+use crate::{ComponentError, Error, checksum, convert};
+
+/// An instance that served nobody for this long is dropped.
+const IDLE: Duration = Duration::from_secs(60);
+/// An instance that grew beyond this is dropped after its call: memory of a component never shrinks.
+const LARGE: u64 = 16 << 20;
+/// Attempts to find out what became of a call whose answer is missing.
+const READ_BACKS: u32 = 2;
+
+/// Whether a store that refuses conditional writes may be used without them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fence {
+    /// It may not: writes fail with [`ErrorCode::Unsupported`].
+    #[default]
+    Required,
+    /// It may; each write made so is reported as a warning.
+    WhenSupported,
+}
+
+/// The states that one configuration names, in the sandbox. Cheap to clone; clones share instances and
+/// connections. Dropping it releases no lock.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) component: Arc<Loaded>,
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) config: Zeroizing<String>,
+    pub(crate) fence: Fence,
+    pub(crate) idle: Mutex<Vec<Instance>>,
+    pub(crate) permits: Semaphore,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("component", &self.inner.component.sha256)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs one method of the contract's `store` in an instance and puts the instance back if it is sound.
+macro_rules! call {
+    ($inner:expr, $method:ident($($argument:expr),*)) => {{
+        let inner: &Inner = $inner;
+        let _permit = inner.permit().await?;
+        let mut instance = inner.instance().await?;
+        let record = instance.begin_call();
+        let resource = instance.resource.ok_or_else(not_open)?;
+        let answer = within(
+            inner.environment.limits.wall_clock,
+            &record,
+            instance
+                .exports
+                .cofferdam_state_backend_state_store()
+                .store()
+                .$method(&mut instance.store, resource, $($argument),*),
+        )
+        .await;
+        inner.finish(instance, &record, answer)
+    }};
+}
+
+impl Store {
+    /// Opens the first instance; its warnings are the configuration's.
+    pub(crate) async fn open(inner: Inner) -> Result<(Self, Vec<Diagnostic>), Error> {
+        let (instance, warnings) = inner.fresh().await?;
+        inner.put_back(instance);
+        Ok((
+            Self {
+                inner: Arc::new(inner),
+            },
+            warnings,
+        ))
+    }
+
+    /// SHA-256 of the component that serves this store, in hex.
+    pub fn component_sha256(&self) -> &str {
+        &self.inner.component.sha256
+    }
+
+    async fn read_verified(
+        &self,
+        workspace: &str,
+        known: Option<&Revision>,
+    ) -> Result<Reading, Error> {
+        let known = known.map(convert::to_revision);
+        let mut attempts = 0;
+        loop {
+            let unverified = match call!(&self.inner, call_read(workspace, known.as_ref()))? {
+                wit::Reading::Absent => return Ok(Reading::Absent),
+                wit::Reading::Unchanged => return Ok(Reading::Unchanged),
+                wit::Reading::State(state) => convert::state(state),
+            };
+            let sound = match &unverified.checksum {
+                Some(sum) => checksum::matches(&unverified.bytes, &sum.algorithm, &sum.value).await,
+                None => true,
+            };
+            if sound {
+                let convert::Unverified {
+                    bytes, revision, ..
+                } = unverified;
+                return Ok(Reading::State(State { bytes, revision }));
+            }
+            attempts += 1;
+            if attempts == READ_BACKS {
+                return Err(altered(workspace).into());
+            }
+        }
+    }
+
+    /// Finds out what became of a write whose answer is missing.
+    async fn after_lost_write(
+        &self,
+        workspace: &str,
+        sha256: [u8; 32],
+        error: Error,
+    ) -> Result<Revision, Error> {
+        match self.read_verified(workspace, None).await {
+            Ok(Reading::State(state)) if checksum::sha256(&state.bytes).await == sha256 => {
+                Ok(state.revision)
+            }
+            Ok(_) => Err(settled(error, "the state was read back: it was not stored")),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Finds out what became of a lock request whose answer is missing.
+    async fn after_lost_lock(
+        &self,
+        workspace: &str,
+        info: &LockInfo,
+        error: Error,
+    ) -> Result<HeldLock, Error> {
+        match self.holders(workspace).await {
+            Ok(holders) if holds(&holders, &info.id) => {
+                // Taking a lock again under the same id answers it.
+                let info = convert::to_lock_info(info);
+                call!(&self.inner, call_lock(workspace, &info)).map(convert::held_lock)
+            }
+            Ok(_) => Err(settled(error, "the lock was read back: it was not taken")),
+            Err(_) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for Store {
+    async fn workspaces(&self) -> Result<Vec<String>, Error> {
+        call!(&self.inner, call_workspaces())
+    }
+
+    async fn read(&self, workspace: &str, known: Option<&Revision>) -> Result<Reading, Error> {
+        self.read_verified(workspace, known).await
+    }
+
+    async fn write(
+        &self,
+        workspace: &str,
+        bytes: Bytes,
+        options: &WriteOptions,
+    ) -> Result<Revision, Error> {
+        let sha256 = checksum::sha256(&bytes).await;
+        let options = wit::WriteOptions {
+            expect: convert::to_expectation(&options.expect),
+            lock: options.lock.as_ref().map(convert::to_held_lock),
+            sha256: Some(sha256.to_vec()),
+        };
+        match call!(&self.inner, call_write(workspace, &bytes, &options)) {
+            Ok(revision) => Ok(convert::revision(revision)),
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                self.after_lost_write(workspace, sha256, error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, workspace: &str, options: &DeleteOptions) -> Result<(), Error> {
+        let options = wit::DeleteOptions {
+            expect: convert::to_expectation(&options.expect),
+            lock: options.lock.as_ref().map(convert::to_held_lock),
+        };
+        match call!(&self.inner, call_delete(workspace, &options)) {
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                match self.read_verified(workspace, None).await {
+                    Ok(Reading::Absent) => Ok(()),
+                    Ok(_) => Err(settled(
+                        error,
+                        "the state was read back: it was not deleted",
+                    )),
+                    Err(_) => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    async fn lock(&self, workspace: &str, info: &LockInfo) -> Result<HeldLock, Error> {
+        let wit_info = convert::to_lock_info(info);
+        match call!(&self.inner, call_lock(workspace, &wit_info)) {
+            Ok(lock) => Ok(convert::held_lock(lock)),
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                self.after_lost_lock(workspace, info, error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn unlock(&self, workspace: &str, by: &UnlockBy) -> Result<(), Error> {
+        let wit_by = convert::to_unlock_by(by);
+        match call!(&self.inner, call_unlock(workspace, &wit_by)) {
+            Err(error) if error.outcome() == Outcome::Unknown => {
+                match self.holders(workspace).await {
+                    Ok(holders) if !is_held(&holders, by) => Ok(()),
+                    Ok(_) => Err(settled(
+                        error,
+                        "the lock was read back: it was not released",
+                    )),
+                    Err(_) => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    async fn holders(&self, workspace: &str) -> Result<Vec<Holder>, Error> {
+        let holders = call!(&self.inner, call_holders(workspace))?;
+        Ok(holders.into_iter().map(convert::holder).collect())
+    }
+}
+
+impl Inner {
+    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        self.permits.acquire().await.map_err(|_| not_open())
+    }
+
+    /// An idle instance, or a fresh one.
+    async fn instance(&self) -> Result<Instance, Error> {
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|instance| instance.idle_since.elapsed() < IDLE);
+            idle.pop()
+        };
+        match idle {
+            Some(instance) => Ok(instance),
+            None => Ok(self.fresh().await?.0),
+        }
+    }
+
+    async fn fresh(&self) -> Result<(Instance, Vec<Diagnostic>), Error> {
+        let limits = self.environment.limits;
+        let mut instance =
+            Instance::new(&self.engine, &self.component.pre, &self.environment).await?;
+        let record = instance.begin_call();
+        let options = wit_store::OpenOptions {
+            fence: match self.fence {
+                Fence::Required => wit_store::Fence::Required,
+                Fence::WhenSupported => wit_store::Fence::WhenSupported,
+            },
+            call_budget: u32::try_from(limits.call_budget().as_millis()).ok(),
+            max_state: limits.state,
+        };
+        let opened = within(
+            limits.wall_clock,
+            &record,
+            instance
+                .exports
+                .cofferdam_state_backend_state_store()
+                .store()
+                .call_open(&mut instance.store, &self.config, options),
+        )
+        .await?;
+        let diagnostics =
+            |list: Vec<wit::Diagnostic>| list.into_iter().map(convert::diagnostic).collect();
+        match opened {
+            Ok(opened) => {
+                instance.resource = Some(opened.store);
+                Ok((instance, diagnostics(opened.warnings)))
+            }
+            Err(list) => Err(Error::Configuration(diagnostics(list))),
+        }
+    }
+
+    /// Keeps the instance of a finished call unless the call broke it, and words the backend's error.
+    fn finish<T>(
+        &self,
+        instance: Instance,
+        record: &CallRecord,
+        answer: Result<Result<T, wit::Error>, Error>,
+    ) -> Result<T, Error> {
+        let answer = answer?;
+        self.put_back(instance);
+        answer.map_err(|error| {
+            let mut error = convert::store_error(error);
+            if error.code == ErrorCode::Unreachable
+                && let Some(denied) = record.denied()
+            {
+                error.message = format!("{}: {denied}", error.message);
+            }
+            error.into()
+        })
+    }
+
+    fn put_back(&self, mut instance: Instance) {
+        if instance.memory() <= LARGE {
+            instance.idle_since = Instant::now();
+            self.idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(instance);
+        }
+    }
+}
+
+fn holds(holders: &[Holder], id: &str) -> bool {
+    holders
+        .iter()
+        .any(|holder| holder.info.as_ref().is_some_and(|info| info.id == id))
+}
+
+fn is_held(holders: &[Holder], by: &UnlockBy) -> bool {
+    match by {
+        UnlockBy::Held(HeldLock { id, .. }) | UnlockBy::Id(id) => holds(holders, id),
+        UnlockBy::Token(token) => holders.iter().any(|holder| holder.token == *token),
+    }
+}
+
+/// The error of a call about which a read-back told that nothing changed.
+fn settled(error: Error, finding: &str) -> Error {
+    match error {
+        Error::Store(mut error) => {
+            error.outcome = Outcome::NotDone;
+            error.message = format!("{}; {finding}", error.message);
+            Error::Store(error)
+        }
+        Error::Limit { limit, .. } => Error::Limit {
+            limit,
+            outcome: Outcome::NotDone,
+        },
+        Error::Trap { reason, .. } => Error::Trap {
+            reason,
+            outcome: Outcome::NotDone,
+        },
+        error => error,
+    }
+}
+
+fn altered(workspace: &str) -> StoreError {
+    StoreError {
+        code: ErrorCode::DigestMismatch,
+        message: format!(
+            "the state of workspace `{workspace}` does not have the checksum that the store recorded for it: the stored object, or every answer on the way here, is damaged"
+        ),
+        outcome: Outcome::NotDone,
+        retryable: true,
+        holders: Vec::new(),
+        facts: vec![("workspace".to_owned(), workspace.to_owned())],
+    }
+}
+
+fn not_open() -> Error {
+    ComponentError::Instantiate("the store is not open".to_owned()).into()
+}

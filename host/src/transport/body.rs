@@ -1,0 +1,194 @@
+//! Bodies on their way through the host: they note progress, and a response that stalls ends.
+//!
+//! Without this a server that stops in the middle of an answer would hold a call until its wall-clock limit.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper_util::client::legacy::Error as ClientError;
+use tokio::time::Sleep;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+/// How far a request got. Shared by its body, which runs inside the client, and whoever waits.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Instant,
+    last_millis: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn start() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            last_millis: AtomicU64::new(0),
+        })
+    }
+
+    /// Time since the last byte of the request was taken, or since the request began.
+    pub(crate) fn idle(&self) -> Duration {
+        let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+
+    fn advance(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_millis.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// The body of a request; tells how far it was taken.
+pub(crate) struct RequestBody {
+    pub(crate) inner: WasiBody,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        self.progress.advance();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The body of a response; ends with an error when nothing comes for too long, or too much comes.
+pub(crate) struct ResponseBody {
+    inner: hyper::body::Incoming,
+    between_bytes: Duration,
+    stalled: Pin<Box<Sleep>>,
+    allowed: u64,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(inner: hyper::body::Incoming, between_bytes: Duration, allowed: u64) -> Self {
+        Self {
+            inner,
+            between_bytes,
+            stalled: Box::pin(tokio::time::sleep(between_bytes)),
+            allowed,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.inner).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if length > this.allowed {
+                    return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
+                }
+                this.allowed -= length;
+                this.stalled
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + this.between_bytes);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(broken_body(&error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                ready!(this.stalled.as_mut().poll(context));
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn broken_body(error: &hyper::Error) -> Error {
+    if error.is_timeout() {
+        Error::HttpResponseTimeout
+    } else {
+        Error::HttpResponseIncomplete
+    }
+}
+
+/// What a failed request means, in the words that the component understands.
+pub(crate) fn request_error(error: &ClientError) -> Error {
+    let connecting = error.is_connect();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(own) = cause.downcast_ref::<super::ConnectError>() {
+            return own.into();
+        }
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return match tls {
+                rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
+                _ => Error::TlsProtocolError,
+            };
+        }
+        if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
+            && !connecting
+        {
+            return if hyper.is_timeout() {
+                Error::HttpResponseTimeout
+            } else if hyper.is_parse() {
+                Error::HttpProtocolError
+            } else {
+                Error::ConnectionTerminated
+            };
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            match io.kind() {
+                std::io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
+                std::io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
+                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
+                    return Error::DestinationIpUnroutable;
+                }
+                // A certificate error hides inside an i/o error.
+                _ => {
+                    if let Some(tls) = io
+                        .get_ref()
+                        .and_then(|it| it.downcast_ref::<rustls::Error>())
+                    {
+                        return match tls {
+                            rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
+                            _ => Error::TlsProtocolError,
+                        };
+                    }
+                    if !connecting {
+                        return Error::ConnectionTerminated;
+                    }
+                }
+            }
+        }
+        source = cause.source();
+    }
+    if connecting {
+        Error::DestinationUnavailable
+    } else {
+        Error::ConnectionTerminated
+    }
+}
