@@ -1,0 +1,438 @@
+//! What can be typed. Terraform writes long options with one dash; whoever comes from there types them so,
+//! and without the translation here `-force` would be read as five short options.
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use cofferdam::gateway::DEFAULT_LISTEN;
+use cofferdam::parse_go_duration;
+
+/// Terraform and OpenTofu state in S3, with the storage code sealed in a WebAssembly sandbox.
+///
+/// The backend block comes from the configuration of the directory, from what `terraform init` left in it, and from
+/// --backend-config. Long options may be written with one dash.
+#[derive(Parser)]
+#[command(name = "cofferdam", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 64 wrong usage, 75 somebody else holds the lock, \
+130 ended by SIGINT, 143 by SIGTERM; exec passes on those of its command.";
+
+/// Options of every command.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Work in this directory; all other paths are relative to it
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) chdir: Option<PathBuf>,
+    /// An argument of the backend block, or a file of them (HCL or JSON); repeatable, later ones win
+    #[arg(long, global = true, value_name = "FILE|KEY=VALUE")]
+    pub(crate) backend_config: Vec<String>,
+    /// The workspace [default: TF_WORKSPACE, else the selected one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// How long to wait for a lock that somebody else holds, such as 30s or 1m30s
+    #[arg(long, global = true, value_name = "DURATION", default_value = "0s", value_parser = parse_go_duration)]
+    pub(crate) lock_timeout: Duration,
+    /// Write although the backend block names no lock
+    #[arg(long, global = true)]
+    pub(crate) allow_no_locking: bool,
+    /// Use a store that refuses conditional writes without them: two writers can overwrite each other
+    #[arg(long, global = true)]
+    pub(crate) allow_unfenced: bool,
+    /// Run this component instead of the built-in one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) component: Option<PathBuf>,
+    /// No colours
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show what it does, on an S3 server of its own: needs nothing and leaves nothing behind
+    Demo(Format),
+    /// Run an S3 server for development until Ctrl-C, and print the settings for it
+    Dev(DevOptions),
+    /// Run a command, such as terraform apply, whose http backend leads through the sandbox
+    ///
+    /// The configuration of the command must say backend "http" {}. Where the state is then comes from --backend-config.
+    /// The command gets TF_HTTP_ADDRESS, TF_HTTP_LOCK_ADDRESS, TF_HTTP_UNLOCK_ADDRESS, TF_HTTP_USERNAME and
+    /// TF_HTTP_PASSWORD, and all the rest of this environment, AWS credentials included: its providers may need them.
+    Exec(ExecOptions),
+    /// Release a lock that its holder left behind
+    ForceUnlock(ForceUnlockOptions),
+    /// Look at locks
+    Lock {
+        #[command(subcommand)]
+        command: LockCommand,
+    },
+    /// Serve the states to Terraform's http backend until Ctrl-C
+    Serve(ServeOptions),
+    /// Fetch and store states
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+    /// Print the versions of this program and of what it carries
+    Version(Format),
+    /// List, select, create and delete workspaces
+    Workspace {
+        #[command(subcommand)]
+        command: WorkspaceCommand,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LockCommand {
+    /// Who holds the lock, and for how long; ends with 75 when somebody does
+    Status(Format),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StateCommand {
+    /// Write the state to standard output, byte for byte as it is stored
+    Pull,
+    /// Store a state, byte for byte
+    Push(PushOptions),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// The names of all workspaces, the current one marked
+    List(Format),
+    /// The name of the current workspace
+    Show(Format),
+    /// Make a workspace the current one
+    Select(SelectOptions),
+    /// Create a workspace and make it the current one
+    New(NewOptions),
+    /// Delete a workspace
+    Delete(DeleteOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct Format {
+    /// Print JSON, with a format_version that changes with its shape
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DevOptions {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
+    pub(crate) listen: SocketAddr,
+    /// Keep the objects in this directory [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The bucket
+    #[arg(long, value_name = "NAME", default_value = "tfstate")]
+    pub(crate) bucket: String,
+    /// The only access key id that may sign [default: generated]
+    #[arg(long, value_name = "ID", requires = "secret_key")]
+    pub(crate) access_key: Option<String>,
+    /// Its secret
+    #[arg(long, value_name = "SECRET", requires = "access_key")]
+    pub(crate) secret_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecOptions {
+    /// Let `terraform force-unlock` break locks; it sends no lock id, so any id does
+    #[arg(long)]
+    pub(crate) allow_force_unlock: bool,
+    /// The command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct ForceUnlockOptions {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// LOCK_ID is the token that `lock status` shows: for a lock whose record cannot be read
+    #[arg(long)]
+    pub(crate) token: bool,
+    /// The id of the lock
+    #[arg(value_name = "LOCK_ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ServeOptions {
+    /// Where to listen; without TLS only this machine's own addresses
+    #[arg(long, value_name = "ADDRESS", default_value_t = DEFAULT_LISTEN)]
+    pub(crate) listen: SocketAddr,
+    /// The file with the token that clients must show [default: generated, and printed]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Serve whoever can connect
+    #[arg(long)]
+    pub(crate) no_auth: bool,
+    /// Let `terraform force-unlock` break locks; it sends no lock id, so any id does
+    #[arg(long)]
+    pub(crate) allow_force_unlock: bool,
+    /// Certificate chain for https, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A further host name under which clients come; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args)]
+pub(crate) struct PushOptions {
+    /// Store it whatever serial and lineage say; the lock is taken all the same
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The state, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct SelectOptions {
+    /// Create the workspace if it does not exist
+    #[arg(long)]
+    pub(crate) or_create: bool,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct NewOptions {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct DeleteOptions {
+    /// Delete it even if its state still tracks resources
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+/// Reads the command line.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(normalised(words))
+}
+
+/// Rewrites Terraform's spellings: `-option` as `--option`, `-flag=true` as `--flag`, and drops `-flag=false`. Options
+/// that stand before a subcommand move behind it, since repeated ones given on both sides would not add up otherwise.
+///
+/// Nothing is touched after `--`, nor from the command of `exec` on.
+fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut root = Arguments::command();
+    root.build();
+    let mut node = &root;
+    let mut words = words.peekable();
+    let mut line: Vec<OsString> = words.next().into_iter().collect();
+    let mut early = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            line.append(&mut early);
+            line.push(word);
+            break;
+        }
+        let Some(option) = option(&word) else {
+            if let Some(subcommand) = node.find_subcommand(&word) {
+                node = subcommand;
+                line.push(word);
+                if !node.has_subcommands() {
+                    line.append(&mut early);
+                }
+                continue;
+            }
+            line.push(word);
+            if node.get_name() == "exec" {
+                break;
+            }
+            continue;
+        };
+        let place = if node.has_subcommands() {
+            &mut early
+        } else {
+            &mut line
+        };
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option.as_str(), None),
+        };
+        let takes_value = node
+            .get_arguments()
+            .find(|argument| argument.get_long() == name.strip_prefix("--"))
+            .map(|argument| argument.get_action().takes_values());
+        match (takes_value, value) {
+            (Some(false), Some("true")) => place.push(name.into()),
+            (Some(false), Some("false")) => {}
+            (Some(true), None) => {
+                place.push(name.into());
+                place.extend(words.next());
+            }
+            _ => place.push(option.into()),
+        }
+    }
+    line.append(&mut early);
+    line.extend(words);
+    line
+}
+
+/// The word with two dashes, if it is a long option with one or two.
+fn option(word: &OsStr) -> Option<String> {
+    let text = word.to_str()?;
+    let name = text.strip_prefix('-')?;
+    if name.starts_with('-') {
+        return Some(text.to_owned());
+    }
+    // A single letter is a short option; a lone dash is standard input.
+    match name.chars().count() {
+        0 => None,
+        1 => Some(text.to_owned()),
+        _ => Some(format!("-{text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        normalised(line.split_whitespace().map(OsString::from))
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
+    }
+
+    fn assert_reads_as(typed: &str, meant: &str) {
+        assert_eq!(
+            words(typed),
+            meant.split_whitespace().collect::<Vec<_>>(),
+            "{typed}"
+        );
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        assert_reads_as(
+            "cofferdam state push -force -lock-timeout=30s -backend-config=bucket=b -",
+            "cofferdam state push --force --lock-timeout=30s --backend-config=bucket=b -",
+        );
+        assert_reads_as("cofferdam -help", "cofferdam --help");
+        assert_reads_as("cofferdam -h", "cofferdam -h");
+        assert_reads_as("cofferdam version -json", "cofferdam version --json");
+    }
+
+    #[test]
+    fn flags_may_carry_true_or_false() {
+        assert_reads_as(
+            "cofferdam workspace delete -force=true -no-color=false dev",
+            "cofferdam workspace delete --force dev",
+        );
+    }
+
+    #[test]
+    fn options_before_the_subcommand_add_up_with_those_behind_it() {
+        let line =
+            "cofferdam -chdir=/x -backend-config a state --backend-config b pull -backend-config=c";
+        assert_reads_as(
+            line,
+            "cofferdam state pull --chdir=/x --backend-config a --backend-config b --backend-config=c",
+        );
+        let arguments = parse(line.split_whitespace().map(OsString::from))
+            .ok()
+            .unwrap();
+        assert_eq!(arguments.global.backend_config, ["a", "b", "c"]);
+        assert_eq!(arguments.global.chdir, Some("/x".into()));
+    }
+
+    #[test]
+    fn an_options_value_is_neither_a_subcommand_nor_an_option() {
+        assert_reads_as(
+            "cofferdam -workspace exec state pull",
+            "cofferdam state pull --workspace exec",
+        );
+        assert_reads_as(
+            "cofferdam state pull --workspace -odd",
+            "cofferdam state pull --workspace -odd",
+        );
+    }
+
+    #[test]
+    fn nothing_of_execs_command_is_touched() {
+        for line in [
+            "cofferdam exec --workspace dev terraform -chdir=x apply -lock=true -- -a",
+            "cofferdam exec --workspace dev -- terraform -chdir=x apply -auto-approve",
+        ] {
+            assert_reads_as(line, line);
+            let arguments = parse(line.split_whitespace().map(OsString::from))
+                .ok()
+                .unwrap();
+            let Command::Exec(options) = arguments.command else {
+                panic!("not exec")
+            };
+            assert_eq!(options.command[0], "terraform");
+            assert_eq!(options.command[1], "-chdir=x");
+            assert_eq!(arguments.global.workspace.as_deref(), Some("dev"));
+        }
+        assert_reads_as(
+            "cofferdam -workspace=dev exec -allow-force-unlock terraform force-unlock -force x",
+            "cofferdam exec --workspace=dev --allow-force-unlock terraform force-unlock -force x",
+        );
+    }
+
+    #[test]
+    fn nothing_after_two_dashes_is_touched() {
+        assert_reads_as(
+            "cofferdam state push -- -odd",
+            "cofferdam state push -- -odd",
+        );
+    }
+
+    #[test]
+    fn unknown_options_are_refused_under_their_long_name() {
+        let error = parse(
+            "cofferdam state push -froce f"
+                .split_whitespace()
+                .map(OsString::from),
+        )
+        .err()
+        .unwrap()
+        .to_string();
+        assert!(
+            error.contains("'--froce'") && error.contains("'--force'"),
+            "{error}"
+        );
+    }
+}

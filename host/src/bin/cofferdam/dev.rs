@@ -1,0 +1,82 @@
+//! `dev`: the embedded S3 server, until Ctrl-C.
+
+use cofferdam::dev_store::{DevStore, DevStoreBuilder};
+use serde_json::{Map, Value, json};
+
+use crate::arguments::DevOptions;
+use crate::failure::Failure;
+use crate::hcl_text::{backend_block, export};
+use crate::interrupt::end;
+use crate::output::{data, json};
+
+/// The state's key in the block to paste.
+const KEY: &str = "terraform.tfstate";
+
+pub(crate) async fn run(options: DevOptions) -> Result<(), Failure> {
+    let json_wanted = options.format.json;
+    let kept = options.dir.as_ref().map_or_else(
+        || "in memory".to_owned(),
+        |path| format!("in {}", path.display()),
+    );
+    let server = builder(options)
+        .start()
+        .await
+        .map_err(|error| Failure::new("Cannot start the S3 server", format!("{error}.")))?;
+    if json_wanted {
+        json(settings(&server))?;
+    } else {
+        data(instructions(&server, &kept).as_bytes())?;
+    }
+    end().await?;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn builder(options: DevOptions) -> DevStoreBuilder {
+    // It may run for days: no log of requests.
+    let mut builder = DevStore::builder()
+        .listen(options.listen)
+        .bucket(options.bucket)
+        .recording(false);
+    if let Some(directory) = options.dir {
+        builder = builder.directory(directory);
+    }
+    if let (Some(id), Some(secret)) = (options.access_key, options.secret_key) {
+        builder = builder.credentials(id, secret);
+    }
+    builder
+}
+
+fn settings(server: &DevStore) -> Value {
+    json!({
+        "url": server.url(),
+        "bucket": server.bucket(),
+        "region": server.region(),
+        "access_key_id": server.access_key_id(),
+        "secret_access_key": server.secret_access_key(),
+        "backend": { "s3": block(server) },
+    })
+}
+
+fn instructions(server: &DevStore, kept: &str) -> String {
+    let credentials = [
+        export("AWS_ACCESS_KEY_ID", server.access_key_id()),
+        export("AWS_SECRET_ACCESS_KEY", server.secret_access_key()),
+    ];
+    format!(
+        "# S3 for development at {}, objects {kept}. Ctrl-C ends it.\n\n{}\n{}",
+        server.url(),
+        backend_block("s3", &block(server)),
+        credentials.concat(),
+    )
+}
+
+/// Without the credentials: they belong into the environment, not into a file that is committed.
+fn block(server: &DevStore) -> Map<String, Value> {
+    let mut block = match server.backend_block(KEY) {
+        Value::Object(block) => block,
+        _ => Map::new(),
+    };
+    block.retain(|name, _| !matches!(name.as_str(), "access_key" | "secret_key"));
+    block
+}

@@ -1,0 +1,113 @@
+//! The `cofferdam` command: a person's way to the library.
+//!
+//! Exit codes: 0 done, 1 error, 2 kept for `doctor`, 64 wrong usage, 75 somebody else holds the lock, 130 and
+//! 143 ended by SIGINT and SIGTERM; `exec` passes on those of its command.
+
+mod arguments;
+mod demo;
+mod dev;
+mod exec;
+mod failure;
+mod force_unlock;
+mod hcl_text;
+mod interrupt;
+mod lock_status;
+mod locking;
+mod output;
+mod serve;
+mod session;
+mod state_pull;
+mod state_push;
+mod version;
+mod workspace;
+
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::arguments::{Arguments, Command, LockCommand, StateCommand, parse};
+use crate::failure::{Failure, USAGE};
+use crate::output::Output;
+use crate::session::Session;
+
+fn main() -> ExitCode {
+    let arguments = match parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing is left to tell if even this cannot be written.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let output = Output::new(arguments.global.no_color);
+    match start(arguments, output) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            for diagnostic in &failure.diagnostics {
+                output.diagnostic(diagnostic);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
+    let Arguments { global, command } = arguments;
+    log_to_stderr();
+    if let Some(directory) = &global.chdir {
+        std::env::set_current_dir(directory).map_err(|error| {
+            Failure::new(
+                "Error handling --chdir option",
+                format!("Cannot change to {}: {error}.", directory.display()),
+            )
+        })?;
+    }
+    let runtime =
+        runtime(&command).map_err(|error| Failure::new("Cannot start", format!("{error}.")))?;
+    let answer = runtime.block_on(run(command, Session::new(global, output)));
+    // What is still under way, such as the close of a pooled connection, is of no interest any more.
+    runtime.shutdown_background();
+    answer
+}
+
+/// Threads only for commands that serve others while they work: they take time to start.
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    match command {
+        Command::Demo(_) | Command::Dev(_) | Command::Exec(_) | Command::Serve(_) => {
+            Builder::new_multi_thread()
+        }
+        _ => Builder::new_current_thread(),
+    }
+    .enable_all()
+    .build()
+}
+
+async fn run(command: Command, session: Session) -> Result<u8, Failure> {
+    match command {
+        Command::Demo(options) => demo::run(&session, &options).await?,
+        Command::Dev(options) => dev::run(options).await?,
+        Command::Exec(options) => return exec::run(&session, options).await,
+        Command::ForceUnlock(options) => force_unlock::run(&session, &options).await?,
+        Command::Lock {
+            command: LockCommand::Status(options),
+        } => return lock_status::run(&session, &options).await,
+        Command::Serve(options) => serve::run(&session, options).await?,
+        Command::State { command } => match command {
+            StateCommand::Pull => state_pull::run(&session).await?,
+            StateCommand::Push(options) => state_push::run(&session, &options).await?,
+        },
+        Command::Version(options) => version::run(&session, &options).await?,
+        Command::Workspace { command } => workspace::run(&session, command).await?,
+    }
+    Ok(0)
+}
+
+/// `COFFERDAM_LOG` takes what `RUST_LOG` takes elsewhere, such as `cofferdam=debug`. Unset: silence.
+fn log_to_stderr() {
+    if let Ok(filter) = std::env::var("COFFERDAM_LOG") {
+        tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+            .with_writer(std::io::stderr)
+            .init();
+    }
+}

@@ -1,0 +1,105 @@
+//! What every command starts from: which backend block, which workspace, and a store that is open.
+
+use std::path::PathBuf;
+
+use cofferdam::config::{BackendBlock, BackendSources, data_dir, selected_workspace};
+use cofferdam::{Backend, ComponentSource, Error, Fence, Grant, Store};
+use serde_json::Value;
+
+use crate::arguments::Global;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// The options of every command, and where the command runs.
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global, output: Output) -> Self {
+        Self { global, output }
+    }
+
+    /// The directory of the configuration: this process's, `--chdir` included.
+    pub(crate) fn directory(&self) -> PathBuf {
+        PathBuf::new()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        data_dir(&self.directory())
+    }
+
+    /// The workspace to work on.
+    pub(crate) fn workspace(&self) -> Result<String, Failure> {
+        let variable = workspace_variable();
+        let explicit = self.global.workspace.as_deref();
+        Ok(selected_workspace(
+            explicit,
+            variable.as_deref(),
+            &self.data_dir(),
+        )?)
+    }
+
+    /// The backend block of all sources. Warnings about it are printed.
+    pub(crate) fn block(&self) -> Result<BackendBlock, Failure> {
+        let block = BackendSources {
+            directory: self.directory(),
+            data_dir: self.data_dir(),
+            backend_config: self.global.backend_config.clone(),
+        }
+        .load()?;
+        for warning in &block.warnings {
+            self.output.diagnostic(warning);
+        }
+        Ok(block)
+    }
+
+    /// The sandbox.
+    pub(crate) async fn backend(&self) -> Result<Backend, Failure> {
+        let source = match &self.global.component {
+            Some(path) => ComponentSource::File(path.clone()),
+            None => ComponentSource::Embedded,
+        };
+        Backend::builder()
+            .component(source)
+            .build()
+            .await
+            .map_err(|error| Failure::store("Cannot load the component", &error))
+    }
+
+    /// The store that the backend block names, opened in the sandbox. Warnings are printed.
+    pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        let block = self.block()?;
+        let output = self.output;
+        let fence = if self.global.allow_unfenced {
+            Fence::WhenSupported
+        } else {
+            Fence::Required
+        };
+        let opened = self
+            .backend()
+            .await?
+            .store(Value::Object(block.config))
+            .grant(Grant::local())
+            .fence(fence)
+            .on_warning(move |warning| output.diagnostic(&warning))
+            .open()
+            .await
+            .map_err(|error| match error {
+                Error::Configuration(_) => Failure::store("", &error),
+                error => Failure::store("Cannot open the backend", &error),
+            })?;
+        for warning in &opened.warnings {
+            self.output.diagnostic(warning);
+        }
+        Ok(opened.store)
+    }
+}
+
+/// `TF_WORKSPACE`, unless it is empty.
+pub(crate) fn workspace_variable() -> Option<String> {
+    std::env::var("TF_WORKSPACE")
+        .ok()
+        .filter(|name| !name.is_empty())
+}
