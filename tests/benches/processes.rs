@@ -1,0 +1,164 @@
+//! Whole processes: `cofferdam state pull` beside `terraform state pull`, wall time and peak memory.
+//!
+//! `cargo build --release && cargo bench --bench processes`. It prints a table with the ratios and the
+//! targets, and never fails on either: a busy machine is no defect. Every process finds an empty home
+//! directory, so that nothing which an earlier one could have cached helps it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: a panic is how it reports"
+)]
+
+use std::env;
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cofferdam::dev_store::DevStore;
+use cofferdam_tests::{Site, Terraform, tools};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use wait4::Wait4 as _;
+
+/// First argument of the process that measures another, see [`measure`].
+const MEASURE: &str = "measure-one-process";
+const KEY: &str = "app/terraform.tfstate";
+/// The name of each size, its bytes, and how often it is measured.
+const SIZES: [(&str, usize, usize); 2] = [("1 KB", 1_000, 15), ("50 MB", 50_000_000, 5)];
+/// At most this part of Terraform's time and of its memory.
+const TARGETS: (f64, f64) = (1.0 / 8.0, 1.0 / 2.0);
+
+fn main() {
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == MEASURE) {
+        measure(arguments);
+    } else if env::args().any(|argument| argument == "--bench") {
+        Runtime::new().expect("a runtime").block_on(compare());
+    }
+}
+
+async fn compare() {
+    let Some(terraform) = Terraform::installed() else {
+        return;
+    };
+    let server = DevStore::builder()
+        .recording(false)
+        .start()
+        .await
+        .expect("the embedded store starts");
+    let terraform = terraform.with_backend("s3", &Site::of(&server).block(KEY));
+    terraform.ok(&["init", "-no-color"]).await;
+    let cofferdam = tools::cofferdam().into_os_string();
+
+    println!(
+        "{:8} {:10} {:>12} {:>12}",
+        "state", "program", "wall", "peak memory"
+    );
+    for (size, bytes, runs) in SIZES {
+        server
+            .put_object(KEY, state_of(bytes))
+            .expect("the object is stored");
+        let mut ours = Vec::with_capacity(runs);
+        let mut theirs = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            ours.push(run(&terraform, Some(&cofferdam)).await);
+            theirs.push(run(&terraform, None).await);
+        }
+        let (ours, theirs) = (median(&ours), median(&theirs));
+        for (program, cost) in [("cofferdam", ours), ("terraform", theirs)] {
+            let wall = format!("{:.1} ms", cost.wall.as_secs_f64() * 1e3);
+            let memory = format!("{:.1} MB", cost.peak as f64 / 1e6);
+            println!("{size:8} {program:10} {wall:>12} {memory:>12}");
+        }
+        let wall = ours.wall.as_secs_f64() / theirs.wall.as_secs_f64();
+        let memory = ours.peak as f64 / theirs.peak as f64;
+        for (what, ratio, target) in [("wall", wall, TARGETS.0), ("memory", memory, TARGETS.1)] {
+            let verdict = if ratio <= target { "met" } else { "MISSED" };
+            println!("{size:8} {what:10} ratio {ratio:.3}, target {target:.3}: {verdict}");
+        }
+    }
+}
+
+/// What one process cost.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    /// Bytes.
+    peak: u64,
+}
+
+/// Runs `state pull` in Terraform's directory: Terraform's, or that of another program.
+async fn run(terraform: &Terraform, program: Option<&OsString>) -> Cost {
+    let home = tempfile::tempdir().expect("a directory");
+    let mut real = terraform.command(&["state", "pull"]);
+    let real = real.env("HOME", home.path()).as_std();
+    let mut command = Command::new(env::current_exe().expect("the path of this program"));
+    command
+        .arg(MEASURE)
+        .arg(program.map_or(real.get_program(), OsString::as_os_str));
+    command
+        .args(real.get_args())
+        .current_dir(terraform.directory())
+        .stdin(Stdio::null());
+    for (name, value) in real.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    // The embedded store answers on other threads of this process meanwhile.
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("the measurement is not cancelled")
+        .expect("the measuring process runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let cost: Value = serde_json::from_str(&text).expect("a measurement");
+    Cost {
+        wall: Duration::from_micros(cost["wall_us"].as_u64().expect("a number")),
+        peak: cost["peak_bytes"].as_u64().expect("a number"),
+    }
+}
+
+/// Runs a command, and prints what it cost. In a small process of its own, since Linux counts the memory of
+/// the process that forks as the child's.
+fn measure(mut words: impl Iterator<Item = OsString>) {
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).stdout(Stdio::null());
+    let start = Instant::now();
+    let child = command.spawn().expect("the program starts");
+    let end = child.wait4().expect("the program ends");
+    let wall = start.elapsed();
+    assert!(end.status.success(), "it failed: {}", end.status);
+    let wall_us = u64::try_from(wall.as_micros()).expect("a short time");
+    println!(
+        "{}",
+        json!({ "wall_us": wall_us, "peak_bytes": end.rusage.maxrss })
+    );
+}
+
+/// By wall time; its memory is that of the same run.
+fn median(costs: &[Cost]) -> Cost {
+    let mut sorted = costs.to_vec();
+    sorted.sort_by_key(|cost| cost.wall);
+    sorted[sorted.len() / 2]
+}
+
+/// A state that Terraform takes, of about this size: one output, one long string.
+fn state_of(bytes: usize) -> String {
+    let state = json!({
+        "version": 4,
+        "terraform_version": "1.11.4",
+        "serial": 1,
+        "lineage": "6ac9afb1-bea5-6ba0-333e-114b1e2fb569",
+        "outputs": { "value": { "value": "x".repeat(bytes.saturating_sub(300)), "type": "string" } },
+        "resources": [],
+        "check_results": null,
+    });
+    format!("{state:#}\n")
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Sizes that a change must keep to. Figures that depend on the machine are benchmarks: cargo bench.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+component="${CARGO_TARGET_DIR:-target}/component/wasm32-wasip2/guest/cofferdam_s3.wasm"
+size=$(stat -c %s "$component")
+limit=450000
+echo "component: $size bytes of $limit"
+[ "$size" -le "$limit" ] || { echo "the component is larger than its budget"; exit 1; }
+
+# What the component is built from must stay free of what it cannot use and what would make it large.
+for banned in tokio-util hyper reqwest ring regex chrono url; do
+  if cargo tree --quiet --locked --package cofferdam-s3 --target wasm32-wasip2 --edges normal --prefix none \
+    | grep -q "^$banned v"; then
+    echo "the component must not depend on $banned"; exit 1
+  fi
+done
+echo "component dependencies: nothing banned"
