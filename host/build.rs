@@ -15,11 +15,19 @@ const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let host = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let root = host
+        .parent()
+        .ok_or("the host crate stands in a workspace")?;
+    println!(
+        "cargo::rustc-env=COFFERDAM_WASMTIME_VERSION={}",
+        wasmtime_version(root)?
+    );
     if env::var_os("CARGO_FEATURE_EMBEDDED_COMPONENT").is_none() {
         return Ok(());
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let wasm = fs::read(build_component()?)?;
+    let wasm = fs::read(build_component(root)?)?;
     let settings = engine_settings::engine_settings(Some(&env::var("TARGET")?))?;
     let image = wasmtime::Engine::new(&settings)?.precompile_component(&wasm)?;
     let digest: String = Sha256::digest(&wasm)
@@ -32,12 +40,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The version of wasmtime that is compiled in; the library itself does not tell.
+fn wasmtime_version(root: &Path) -> Result<String, Box<dyn Error>> {
+    let lock = fs::read_to_string(root.join("Cargo.lock"))?;
+    let mut lines = lock
+        .lines()
+        .skip_while(|line| *line != "name = \"wasmtime\"");
+    let version = lines
+        .nth(1)
+        .and_then(|line| line.strip_prefix("version = \""));
+    let version = version.and_then(|version| version.strip_suffix('"'));
+    Ok(version
+        .ok_or("Cargo.lock names no version of wasmtime")?
+        .to_owned())
+}
+
 /// Runs cargo for the component, in a target directory of its own: cargo holds a lock on this one.
-fn build_component() -> Result<PathBuf, Box<dyn Error>> {
-    let host = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    let root = host
-        .parent()
-        .ok_or("the host crate stands in a workspace")?;
+fn build_component(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
     for input in [
         "Cargo.toml",
         "Cargo.lock",

@@ -5,6 +5,7 @@
 //! without a runtime.
 
 mod aws;
+mod calendar;
 #[cfg(target_family = "wasm")]
 mod component;
 pub mod config;
@@ -15,6 +16,7 @@ mod lock_record;
 pub mod platform;
 mod s3;
 pub mod secret;
+mod state_head;
 pub mod store;
 #[cfg(target_family = "wasm")]
 mod wasi;

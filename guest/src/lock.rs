@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::aws::error::StoreError;
@@ -244,18 +243,17 @@ impl<'a, P: Platform> Lock<'a, P> {
     }
 
     fn to_token(&self, tag: Option<String>, taken: Option<u64>) -> String {
-        let key = self.key.clone();
-        // Two texts and a number always make JSON.
-        let json = serde_json::to_vec(&Token { key, tag, taken }).unwrap_or_default();
-        BASE64.encode(json)
+        let taken = taken.map(|taken| taken.to_string()).unwrap_or_default();
+        let tag = tag.unwrap_or_default();
+        // No header, and so no tag, holds a line break.
+        BASE64.encode(format!("{taken}\n{tag}\n{}", self.key))
     }
 
     fn token(&self, token: &str) -> Result<Token, Error> {
         let parsed = BASE64
             .decode(token)
             .ok()
-            .and_then(|json| serde_json::from_slice::<Token>(&json).ok())
-            .filter(|parsed| parsed.key == self.key);
+            .and_then(|text| Token::parse(&String::from_utf8(text).ok()?, &self.key));
         parsed.ok_or_else(|| {
             let message = "the token is not one of this workspace's lock.".to_owned();
             self.context.invalid("token", message)
@@ -351,13 +349,23 @@ impl Found {
     }
 }
 
-/// What a lock's token holds.
-#[derive(Deserialize, Serialize)]
+/// What a lock's token holds, besides the key of the lock's object: a token of one workspace is worth nothing in another.
 struct Token {
-    /// Of the lock's object: a token of one workspace is worth nothing in another.
-    key: String,
-    /// Its ETag.
+    /// The ETag of the lock's object.
     tag: Option<String>,
     /// When it was taken by whoever has the token; milliseconds since 1970.
     taken: Option<u64>,
+}
+
+impl Token {
+    fn parse(text: &str, key: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '\n');
+        let taken = parts.next().filter(|taken| !taken.is_empty());
+        let tag = parts.next()?;
+        (parts.next()? == key).then_some(())?;
+        Some(Self {
+            tag: (!tag.is_empty()).then(|| tag.to_owned()),
+            taken: taken.map(str::parse).transpose().ok()?,
+        })
+    }
 }

@@ -7,10 +7,9 @@
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::aws::error::{StoreError, presentable};
+use crate::aws::error::StoreError;
 use crate::aws::http::Payload;
 use crate::config::{self, BucketLocation, Environment, Settings};
 use crate::contract::{
@@ -21,6 +20,7 @@ use crate::failure::{Context, ErrorExt};
 use crate::lock::Lock;
 use crate::platform::Platform;
 use crate::s3::{Condition, Failed, Got, Object, S3};
+use crate::state_head::StateHead;
 use crate::workspace;
 
 /// How often a conditional request is made anew when what is stored gives no reason for its refusal.
@@ -437,16 +437,16 @@ impl<P: Platform> Call<'_, P> {
         let stored = match found {
             Got::Absent => {
                 message.push_str("there is none.");
-                Head::default()
+                StateHead::default()
             }
-            Got::Object(Object { bytes, .. }) => Head::of(bytes),
+            Got::Object(Object { bytes, .. }) => StateHead::of(bytes),
             Got::TooLarge { size, .. } => {
                 message.push_str(&format!("{size} bytes, more than the limit, are stored."));
-                Head::default()
+                StateHead::default()
             }
-            Got::Unchanged => Head::default(),
+            Got::Unchanged => StateHead::default(),
         };
-        let written = Head::of(written);
+        let written = StateHead::of(written);
         if let Some(serial) = stored.serial {
             message.push_str(&format!("serial {serial} is stored"));
             if let Some(serial) = written.serial {
@@ -465,9 +465,9 @@ impl<P: Platform> Call<'_, P> {
             .fact("key", &self.path);
         let facts = [
             ("stored-serial", stored.serial.map(|it| it.to_string())),
-            ("stored-lineage", stored.lineage()),
+            ("stored-lineage", stored.lineage),
             ("written-serial", written.serial.map(|it| it.to_string())),
-            ("written-lineage", written.lineage()),
+            ("written-lineage", written.lineage),
         ];
         for (name, value) in facts {
             if let Some(value) = value {
@@ -531,23 +531,5 @@ fn is_as_expected(found: &Got, expect: &Expectation) -> bool {
         }
         (Expectation::Revision(_), Got::Unchanged) => true,
         _ => false,
-    }
-}
-
-/// What Terraform's states, and OpenTofu's encrypted ones, say of themselves. For messages only.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Head {
-    serial: Option<u64>,
-    lineage: Option<String>,
-}
-
-impl Head {
-    fn of(state: &[u8]) -> Self {
-        serde_json::from_slice(state).unwrap_or_default()
-    }
-
-    fn lineage(&self) -> Option<String> {
-        self.lineage.as_deref().and_then(presentable)
     }
 }

@@ -61,15 +61,17 @@ impl BackendBuilder {
     /// [`ALLOWED_IMPORTS`](crate::ALLOWED_IMPORTS), or does not export the contract.
     pub async fn build(self) -> Result<Backend, Error> {
         let Self { source, limits } = self;
-        // Compiling would hold the runtime's thread; the embedded image is mapped in no time.
-        let load_here = move || {
-            let engine = engine::start()?;
-            let component = Arc::new(load(&engine, &source)?);
-            Ok::<_, Error>((engine, component, source))
+        let engine = engine::start()?;
+        let loaded = if matches!(source, ComponentSource::Embedded) {
+            // Mapped in no time: a thread for it would take longer.
+            load(&engine, &source)
+        } else {
+            let engine = engine.clone();
+            tokio::task::spawn_blocking(move || load(&engine, &source))
+                .await
+                .map_err(|error| ComponentError::Instantiate(error.to_string()))?
         };
-        let (engine, component, _) = tokio::task::spawn_blocking(load_here)
-            .await
-            .map_err(|error| ComponentError::Instantiate(error.to_string()))??;
+        let component = Arc::new(loaded?);
         Ok(Backend {
             engine,
             component,

@@ -18,23 +18,27 @@ pub enum Error {
     #[error("{}", first_error(.0))]
     Configuration(Vec<Diagnostic>),
     /// A limit ended the call.
-    #[error("{limit}{}", consequence(*.outcome))]
+    #[error("{limit}{}", consequence(*.outcome, *.read_back))]
     Limit {
         /// Which one.
         limit: Limit,
         /// Whether the store may have changed.
         outcome: Outcome,
+        /// What was found when the store was asked afterwards.
+        read_back: Option<&'static str>,
     },
     /// The backend answered with an error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The component crashed. The next call runs in a fresh instance.
-    #[error("the component crashed: {reason}{}", consequence(*.outcome))]
+    #[error("the component crashed: {reason}{}", consequence(*.outcome, *.read_back))]
     Trap {
         /// The kind of trap, without any text from the component.
         reason: String,
         /// Whether the store may have changed.
         outcome: Outcome,
+        /// What was found when the store was asked afterwards.
+        read_back: Option<&'static str>,
     },
 }
 
@@ -143,9 +147,13 @@ fn first_error(diagnostics: &[Diagnostic]) -> String {
         )
 }
 
-fn consequence(outcome: Outcome) -> &'static str {
-    match outcome {
+fn consequence(outcome: Outcome, read_back: Option<&'static str>) -> String {
+    let outcome = match outcome {
         Outcome::NotDone => "; nothing was changed",
         Outcome::Unknown => "; the store may have changed",
+    };
+    match read_back {
+        Some(finding) => format!("{outcome}: {finding}"),
+        None => outcome.to_owned(),
     }
 }

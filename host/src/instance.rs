@@ -154,6 +154,8 @@ pub(crate) struct Instance {
     /// The contract's `store`; none for an instance that only answers questions about configurations.
     pub(crate) resource: Option<ResourceAny>,
     pub(crate) idle_since: Instant,
+    /// Calls begun so far.
+    pub(crate) calls: u32,
 }
 
 impl Instance {
@@ -205,6 +207,7 @@ impl Instance {
                 Some(LimitReached(limit)) => Error::Limit {
                     limit: *limit,
                     outcome: Outcome::NotDone,
+                    read_back: None,
                 },
                 None => ComponentError::Instantiate(format!("{error:#}")).into(),
             })?;
@@ -213,11 +216,13 @@ impl Instance {
             exports,
             resource: None,
             idle_since: Instant::now(),
+            calls: 0,
         })
     }
 
     /// Starts the accounts of a call: processor time and what happens on the network.
     pub(crate) fn begin_call(&mut self) -> Arc<CallRecord> {
+        self.calls += 1;
         let guest = self.store.data_mut();
         guest.ticks = 0;
         guest.door.record = Arc::default();
@@ -249,6 +254,7 @@ pub(crate) async fn within<T>(
         Err(_) => Err(Error::Limit {
             limit: Limit::WallClock(wall_clock),
             outcome: outcome(),
+            read_back: None,
         }),
     }
 }
@@ -258,6 +264,7 @@ fn ended(error: &wasmtime::Error, outcome: Outcome) -> Error {
         return Error::Limit {
             limit: *limit,
             outcome,
+            read_back: None,
         };
     }
     // Only kinds of traps are told: a message of the component could hold anything.
@@ -267,5 +274,9 @@ fn ended(error: &wasmtime::Error, outcome: Outcome) -> Error {
         None => "it broke a rule of the host's interfaces".to_owned(),
     };
     tracing::debug!(%reason, "component ended");
-    Error::Trap { reason, outcome }
+    Error::Trap {
+        reason,
+        outcome,
+        read_back: None,
+    }
 }

@@ -27,6 +27,10 @@ use crate::{ComponentError, Error, checksum, convert};
 const IDLE: Duration = Duration::from_secs(60);
 /// An instance that grew beyond this is dropped after its call: memory of a component never shrinks.
 const LARGE: u64 = 16 << 20;
+/// An instance that served this many calls is dropped. Each request leaves an entry in its table of handles:
+/// wasmtime-wasi-http 48 never removes the options that a request was handed with. The table holds
+/// [`HANDLES`](crate::limits::HANDLES), and a full one traps in the middle of a call.
+const WORN_OUT: u32 = 500;
 /// Attempts to find out what became of a call whose answer is missing.
 const READ_BACKS: u32 = 2;
 
@@ -146,7 +150,7 @@ impl Store {
             Ok(Reading::State(state)) if checksum::sha256(&state.bytes).await == sha256 => {
                 Ok(state.revision)
             }
-            Ok(_) => Err(settled(error, "the state was read back: it was not stored")),
+            Ok(_) => Err(after_read_back(error, "read back, it holds another state")),
             Err(_) => Err(error),
         }
     }
@@ -164,7 +168,10 @@ impl Store {
                 let info = convert::to_lock_info(info);
                 call!(&self.inner, call_lock(workspace, &info)).map(convert::held_lock)
             }
-            Ok(_) => Err(settled(error, "the lock was read back: it was not taken")),
+            Ok(_) => Err(after_read_back(
+                error,
+                "read back, the lock was not held under this id",
+            )),
             Err(_) => Err(error),
         }
     }
@@ -210,9 +217,9 @@ impl StateStore for Store {
             Err(error) if error.outcome() == Outcome::Unknown => {
                 match self.read_verified(workspace, None).await {
                     Ok(Reading::Absent) => Ok(()),
-                    Ok(_) => Err(settled(
+                    Ok(_) => Err(after_read_back(
                         error,
-                        "the state was read back: it was not deleted",
+                        "read back, the state is still there",
                     )),
                     Err(_) => Err(error),
                 }
@@ -238,10 +245,7 @@ impl StateStore for Store {
             Err(error) if error.outcome() == Outcome::Unknown => {
                 match self.holders(workspace).await {
                     Ok(holders) if !is_held(&holders, by) => Ok(()),
-                    Ok(_) => Err(settled(
-                        error,
-                        "the lock was read back: it was not released",
-                    )),
+                    Ok(_) => Err(after_read_back(error, "read back, the lock is still held")),
                     Err(_) => Err(error),
                 }
             }
@@ -328,7 +332,7 @@ impl Inner {
     }
 
     fn put_back(&self, mut instance: Instance) {
-        if instance.memory() <= LARGE {
+        if instance.memory() <= LARGE && instance.calls < WORN_OUT {
             instance.idle_since = Instant::now();
             self.idle
                 .lock()
@@ -351,21 +355,25 @@ fn is_held(holders: &[Holder], by: &UnlockBy) -> bool {
     }
 }
 
-/// The error of a call about which a read-back told that nothing changed.
-fn settled(error: Error, finding: &str) -> Error {
+/// Adds what the store holds now. The outcome stays unknown: a request that was given up may still arrive,
+/// and what it wrote may have been replaced since.
+fn after_read_back(error: Error, finding: &'static str) -> Error {
     match error {
+        Error::Limit { limit, outcome, .. } => Error::Limit {
+            limit,
+            outcome,
+            read_back: Some(finding),
+        },
         Error::Store(mut error) => {
-            error.outcome = Outcome::NotDone;
-            error.message = format!("{}; {finding}", error.message);
+            error.message = format!("{} ({finding})", error.message);
             Error::Store(error)
         }
-        Error::Limit { limit, .. } => Error::Limit {
-            limit,
-            outcome: Outcome::NotDone,
-        },
-        Error::Trap { reason, .. } => Error::Trap {
+        Error::Trap {
+            reason, outcome, ..
+        } => Error::Trap {
             reason,
-            outcome: Outcome::NotDone,
+            outcome,
+            read_back: Some(finding),
         },
         error => error,
     }

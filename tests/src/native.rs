@@ -65,9 +65,8 @@ impl Flavour for Native {
         Ok(Arc::new(NativeStore(Arc::new(store))))
     }
 
-    fn pass_time(&self, seconds: u64) -> bool {
+    fn pass_time(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
-        true
     }
 }
 

@@ -3,6 +3,12 @@
 //!
 //! The tests of `exec` need the `cofferdam` command: `cargo build --release` makes it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: a panic is how it reports"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,11 @@
 //! On the embedded store, and on ministack with its signature checks on, so that no misunderstanding of S3
 //! is shared by both sides.
 
+#![allow(
+    clippy::expect_used,
+    reason = "this is test code: a panic is how it reports"
+)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,8 +1,11 @@
 //! The component in another runtime than ours: transpiled with jco, run by Node (`tests/jco/test.mjs`).
 //! What leans on wasmtime, or on more of the machine than the contract names, shows here.
+//!
+//! `COFFERDAM_COMPONENT` names another component to run (`tests/cargo-component.sh`).
 
+use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -82,9 +85,11 @@ async fn the_component_serves_a_node_program() {
 /// Runs the Node program and waits for its end, which a thread of its WASI must not hold up.
 async fn run(node: &Path, block: &str) -> io::Result<Output> {
     let transpiled = tempfile::tempdir()?;
+    let component =
+        env::var_os("COFFERDAM_COMPONENT").map_or_else(tools::component_path, PathBuf::from);
     let mut child = Command::new(node)
         .arg(tools::workspace_root().join("tests/jco/test.mjs"))
-        .arg(tools::component_path())
+        .arg(component)
         .arg(transpiled.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

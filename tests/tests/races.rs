@@ -1,5 +1,11 @@
 //! Many at once: exactly one gets the lock, and no increment of a counter in the state is lost.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is test code: a panic is how it reports"
+)]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -78,7 +84,7 @@ async fn no_increment_is_lost_on_the_embedded_store() {
         .history(KEY)
         .iter()
         .filter_map(|generation| generation.body.as_deref())
-        .map(|body| number_in(body))
+        .map(number_in)
         .collect();
     let expected: Vec<u64> = (1..=total()).collect();
     assert_eq!(stored, expected, "a number was stored twice or skipped");
@@ -140,7 +146,7 @@ async fn race(site: &Site) -> Vec<String> {
 
 enum Contender {
     Cofferdam(Arc<dyn StateStore>),
-    Raw(RawS3),
+    Raw(Box<RawS3>),
 }
 
 impl Contender {
@@ -190,7 +196,7 @@ async fn open_contenders(site: &Site) -> Vec<Contender> {
     for number in 0..CONTENDERS {
         contenders.push(match number % 2 {
             0 => Contender::Cofferdam(open(&component, site).await),
-            _ => Contender::Raw(RawS3::new(site)),
+            _ => Contender::Raw(Box::new(RawS3::new(site))),
         });
     }
     contenders

@@ -89,7 +89,8 @@ async fn a_loop_without_end_hits_the_processor_limit() {
             error,
             Error::Limit {
                 limit: Limit::Cpu(_),
-                outcome: Outcome::NotDone
+                outcome: Outcome::NotDone,
+                ..
             }
         )
     })
@@ -123,7 +124,7 @@ async fn a_loop_without_end_leaves_the_thread_to_others() {
 async fn hoarding_hits_the_memory_limit() {
     let store = store(Limits::default().memory(16 << 20), Grant::sealed()).await;
     fails(&store, "memory", |error| {
-        matches!(error, Error::Limit { limit: Limit::Memory(bytes), outcome: Outcome::NotDone } if *bytes == 16 << 20)
+        matches!(error, Error::Limit { limit: Limit::Memory(bytes), outcome: Outcome::NotDone, .. } if *bytes == 16 << 20)
     })
     .await;
 }
@@ -140,7 +141,8 @@ async fn waiting_for_ever_hits_the_wall_clock() {
             error,
             Error::Limit {
                 limit: Limit::WallClock(_),
-                outcome: Outcome::NotDone
+                outcome: Outcome::NotDone,
+                ..
             }
         )
     })

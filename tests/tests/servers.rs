@@ -1,6 +1,11 @@
 //! The servers and programs that the other tests lean on: if these are not what we take them for, those
 //! tests prove nothing.
 
+#![allow(
+    clippy::expect_used,
+    reason = "this is test code: a panic is how it reports"
+)]
+
 use cofferdam::dev_store::DevStore;
 use cofferdam_tests::{Ministack, RawS3, Site, Terraform};
 use http::StatusCode;

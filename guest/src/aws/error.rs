@@ -3,8 +3,9 @@
 //! A refusal that is not understood cannot be acted on: a wrong region looks like missing rights, a slow-down like
 //! a failure, and another writer's success like an error.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use crate::calendar;
 use crate::platform::HttpResponse;
 
 use super::xml;
@@ -41,7 +42,7 @@ impl StoreError {
             retry_after: response
                 .header("retry-after")
                 .and_then(|value| value.trim().parse().ok()),
-            date: response.header("date").and_then(since_1970),
+            date: response.header("date").and_then(calendar::parse_http_date),
             ..Self::default()
         };
         // What was read of a body that breaks off still counts.
@@ -118,13 +119,6 @@ pub(crate) fn presentable(text: &str) -> Option<String> {
         .collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn since_1970(date: &str) -> Option<Duration> {
-    httpdate::parse_http_date(date)
-        .ok()?
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()
 }
 
 fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {

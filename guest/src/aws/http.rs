@@ -42,6 +42,9 @@ const MAX_NOTICE: usize = 64 * 1024;
 /// However many attempts are configured: a host that refuses connections this often is down.
 const MAX_REFUSED_CONNECTIONS: u32 = 9;
 
+/// The last second that a signature can name, in the year 9999.
+const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
+
 /// One operation on the store, to be sent.
 pub(crate) struct Request<'r> {
     pub(crate) method: Method,
@@ -286,16 +289,14 @@ impl<'a, P: Platform> Client<'a, P> {
             Some(body) => {
                 let length = body.bytes.len().to_string();
                 headers.push(("content-length".to_owned(), length));
-                hexadecimal(&body.sha256)
+                sign::hexadecimal(&body.sha256)
             }
             None => sign::EMPTY_SHA256.to_owned(),
         };
-        let BucketLocation {
-            scheme, authority, ..
-        } = self.location;
         let signable = Signable {
             method: request.method,
-            url: &format!("{scheme}://{authority}{}", request.path_and_query),
+            authority: &self.location.authority,
+            path_and_query: &request.path_and_query,
             headers: &headers,
             payload_sha256: &payload_sha256,
             region: &self.location.region,
@@ -351,11 +352,12 @@ impl<'a, P: Platform> Client<'a, P> {
         let now = self.platform.now();
         let skew = self.skew.load(Ordering::Relaxed);
         let correction = Duration::from_secs(skew.unsigned_abs());
-        if skew < 0 {
+        let clock = if skew < 0 {
             now.saturating_sub(correction)
         } else {
             now.saturating_add(correction)
-        }
+        };
+        clock.min(END_OF_TIME)
     }
 
     /// Takes the store's clock over from an error. False: the error names no time, or the one we used.
@@ -375,16 +377,6 @@ impl<'a, P: Platform> Client<'a, P> {
             .store(theirs.saturating_sub(ours), Ordering::Relaxed);
         true
     }
-}
-
-/// In lower case.
-fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
 }
 
 /// Reads a body whole: one that ends before its declared length is an error, never a shorter state.

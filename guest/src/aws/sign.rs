@@ -1,17 +1,15 @@
-//! Signs requests, S3's way.
+//! Signs requests, S3's way: AWS Signature Version 4, in the header `Authorization`.
 //!
-//! S3 differs from AWS's other services: the path is encoded once and never normalised, and the payload's hash is a
-//! header. With the usual settings every key that holds a `:` (all workspaces but `default`) is refused.
+//! Keys and signatures are `aws-sigv4`'s. What is signed is written down here, as S3 has it, since the library's general
+//! way of doing so is a sixth of the component: S3 differs from AWS's other services: the path is encoded once and never normalised, and the payload's hash is a
+//! header. Done as for other services, every key that holds a `:` (all workspaces but `default`) is refused.
 
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
-    UriPathNormalizationMode, sign,
-};
-use aws_sigv4::sign::v4;
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use sha2::{Digest, Sha256};
 
+use crate::calendar;
 use crate::platform::{AccessKey, Method};
 
 /// SHA-256 of no bytes, in hexadecimal.
@@ -21,9 +19,11 @@ pub(crate) const EMPTY_SHA256: &str =
 /// What is signed.
 pub(crate) struct Signable<'a> {
     pub(crate) method: Method,
-    /// Absolute, percent-encoded as it is sent.
-    pub(crate) url: &'a str,
-    /// All that is sent; names in lower case.
+    /// Host and, unless it is the scheme's default, port.
+    pub(crate) authority: &'a str,
+    /// Percent-encoded as it is sent; the parameters of the query in the order of their names.
+    pub(crate) path_and_query: &'a str,
+    /// All that is sent; names in lower case, each once.
     pub(crate) headers: &'a [(String, String)],
     /// In hexadecimal.
     pub(crate) payload_sha256: &'a str,
@@ -35,51 +35,83 @@ pub(crate) struct Signable<'a> {
 /// The headers that the signature adds.
 ///
 /// # Errors
-/// A header or the URL holds what no request may hold; the text names neither.
+/// The name of a header whose value no request may hold.
 pub(crate) fn signature(
     request: &Signable<'_>,
     key: &AccessKey,
 ) -> Result<Vec<(String, String)>, String> {
-    let identity = Credentials::new(
-        &key.id,
-        key.secret.expose(),
-        key.session_token
-            .as_ref()
-            .map(|token| token.expose().to_owned()),
-        None,
-        "cofferdam",
-    )
-    .into();
-    let mut settings = SigningSettings::default();
-    settings.percent_encoding_mode = PercentEncodingMode::Single;
-    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-    let params = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(request.region)
-        .name("s3")
-        .time(SystemTime::UNIX_EPOCH + request.time)
-        .settings(settings)
-        .build()
-        .map_err(|error| error.to_string())?
-        .into();
-    let signable = SignableRequest::new(
-        request.method.as_str(),
-        request.url,
-        request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-        SignableBody::Precomputed(request.payload_sha256.to_owned()),
-    )
-    .map_err(|error| error.to_string())?;
-    let (instructions, _) = sign(signable, &params)
-        .map_err(|error| error.to_string())?
-        .into_parts();
-    Ok(instructions
-        .headers()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
+    let date = calendar::basic_format(request.time);
+    let mut added = vec![
+        header("x-amz-content-sha256", request.payload_sha256),
+        header("x-amz-date", &date),
+    ];
+    if let Some(token) = &key.session_token {
+        added.push(header("x-amz-security-token", token.expose()));
+    }
+    let host = header("host", request.authority);
+
+    let mut signed: Vec<&(String, String)> = Vec::new();
+    for header in request.headers.iter().chain(&added).chain([&host]) {
+        let (name, value) = header;
+        if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(format!("the value of {name} does not fit into a header"));
+        }
+        // Proxies change it.
+        if name != "user-agent" {
+            let place = signed.partition_point(|(other, _)| other < name);
+            signed.insert(place, header);
+        }
+    }
+    let names: Vec<_> = signed.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(";");
+
+    let (path, query) = match request.path_and_query.split_once('?') {
+        Some(parts) => parts,
+        None => (request.path_and_query, ""),
+    };
+    let mut canonical = format!("{}\n{path}\n{query}\n", request.method.as_str());
+    for (name, value) in signed {
+        canonical.push_str(name);
+        canonical.push(':');
+        // Spaces at the ends do not count, nor do repeated ones.
+        for (index, word) in value.split_ascii_whitespace().enumerate() {
+            if index > 0 {
+                canonical.push(' ');
+            }
+            canonical.push_str(word);
+        }
+        canonical.push('\n');
+    }
+    canonical.push_str(&format!("\n{names}\n{}", request.payload_sha256));
+
+    let region = request.region;
+    let (day, _) = date.split_at(8);
+    let scope = format!("{day}/{region}/s3/aws4_request");
+    let canonical = hexadecimal(&Sha256::digest(canonical));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{canonical}");
+    let time = SystemTime::UNIX_EPOCH + request.time;
+    let signing_key = generate_signing_key(key.secret.expose(), time, region, "s3");
+    let signature = calculate_signature(signing_key, to_sign.as_bytes());
+    let id = &key.id;
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
+    );
+    added.push(header("authorization", &authorization));
+    Ok(added)
+}
+
+/// In lower case.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
+}
+
+fn header(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 #[cfg(test)]
@@ -100,7 +132,8 @@ mod tests {
         };
         let signable = Signable {
             method,
-            url: &format!("https://examplebucket.s3.amazonaws.com{path}"),
+            authority: "examplebucket.s3.amazonaws.com",
+            path_and_query: path,
             headers: &headers,
             payload_sha256: sha256,
             region: "us-east-1",

@@ -174,9 +174,12 @@ fn convert(kind: Kind, value: Json) -> Result<Given, &'static str> {
             number.as_f64().map(Given::Number).ok_or("number required")
         }
         (Kind::Number, Json::String(text)) => {
-            let number = serde_json::from_str(&text);
-            let number = number.map_err(|_| "a number is required")?;
-            Ok(Given::Number(number))
+            // By way of JSON's own number: reading an f64 directly brings its formatting along.
+            let number = match serde_json::from_str(&text) {
+                Ok(Json::Number(number)) => number.as_f64(),
+                _ => None,
+            };
+            number.map(Given::Number).ok_or("a number is required")
         }
         (Kind::Number, _) => Err("number required"),
         (Kind::String, Json::String(text)) => Ok(Given::Text(text.into())),

@@ -1,6 +1,14 @@
 //! A store in memory behind a fake platform: no socket, no sleep, every request counted, and a fault wherever a test
 //! wants one.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test reports by panicking"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

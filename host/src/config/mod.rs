@@ -51,8 +51,8 @@ pub type Arguments = Map<String, Value>;
 /// The one backend that this program implements.
 const SUPPORTED: &str = "s3";
 
-/// Where the arguments of a backend block are looked for.
-#[derive(Clone, Debug)]
+/// Where the arguments of a backend block are looked for. `Debug` shows nothing of `backend_config`.
+#[derive(Clone)]
 pub struct BackendSources {
     /// The directory of the configuration files. Empty: the current one.
     pub directory: PathBuf,
@@ -60,6 +60,15 @@ pub struct BackendSources {
     pub data_dir: PathBuf,
     /// Each a file or `key=value`; later ones win. Relative files are looked for in `directory`. May hold secrets.
     pub backend_config: Vec<String>,
+}
+
+impl fmt::Debug for BackendSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendSources")
+            .field("directory", &self.directory)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The backend block of type `s3` that all sources make together. `Debug` shows the arguments' names only.
@@ -96,6 +105,14 @@ pub fn data_dir(directory: &Path) -> PathBuf {
 /// As [`BackendSources::load`], as far as the files go.
 pub fn declared_backend(directory: &Path) -> Result<Option<(String, Place)>, ConfigError> {
     Ok(files::declared(directory)?.map(|declared| (declared.kind, declared.place)))
+}
+
+/// The type of the backend that `terraform init` was last run for in this data directory.
+///
+/// # Errors
+/// When the file that it left cannot be read.
+pub fn initialised_backend(data_dir: &Path) -> Result<Option<String>, ConfigError> {
+    Ok(initialised::read(data_dir)?.map(|initialised| initialised.kind))
 }
 
 impl BackendSources {

@@ -466,6 +466,13 @@ fn a_wrong_option_is_refused_without_showing_it() {
 
 #[test]
 fn debug_shows_the_names_of_arguments_and_no_value() {
+    let sources = BackendSources {
+        directory: "here".into(),
+        data_dir: "there".into(),
+        backend_config: vec!["secret_key=hunter2".into()],
+    };
+    let text = format!("{sources:?}");
+    assert!(text.contains("here") && !text.contains("hunter2"), "{text}");
     let block = load(
         &[("main.tf", BLOCK)],
         &[

@@ -307,11 +307,13 @@ mod tests {
         let limit = Error::Limit {
             limit: Limit::Memory(1 << 28),
             outcome: Outcome::NotDone,
+            read_back: None,
         };
         assert_eq!(Answer::from(limit).status(), 500);
         let trap = Error::Trap {
             reason: "unreachable".to_owned(),
             outcome: Outcome::Unknown,
+            read_back: None,
         };
         assert_eq!(Answer::from(trap).status(), 500);
     }

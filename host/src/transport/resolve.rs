@@ -17,6 +17,8 @@ use super::egress::Egress;
 /// Why no connection could be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConnectError {
+    #[error("the name server does not answer")]
+    LookupFailed,
     #[error("the host name does not resolve")]
     NoSuchHost,
     #[error("the host name resolves to addresses that the grant does not allow")]
@@ -26,8 +28,9 @@ pub(crate) enum ConnectError {
 impl From<&ConnectError> for Error {
     fn from(error: &ConnectError) -> Self {
         match error {
+            ConnectError::LookupFailed => Self::DnsTimeout,
             ConnectError::NoSuchHost => Self::DnsError {
-                rcode: Some("name does not resolve".to_owned()),
+                rcode: Some("NXDOMAIN".to_owned()),
                 info_code: None,
             },
             ConnectError::Prohibited => Self::DestinationIpProhibited,
@@ -57,7 +60,7 @@ impl Service<Name> for Resolver {
         Box::pin(async move {
             let found: Vec<SocketAddr> = lookup
                 .await
-                .map_err(|_| ConnectError::NoSuchHost)?
+                .map_err(|error| lookup_error(&error))?
                 .collect();
             if found.is_empty() {
                 return Err(ConnectError::NoSuchHost);
@@ -72,5 +75,15 @@ impl Service<Name> for Resolver {
                 Ok(allowed.into_iter())
             }
         })
+    }
+}
+
+/// Tells a name that does not exist from a name server that does not answer: only the latter is worth
+/// another try. The standard library keeps getaddrinfo's code (EAI_AGAIN) to itself, but not its text.
+fn lookup_error(error: &std::io::Error) -> ConnectError {
+    if error.to_string().contains("Temporary failure") {
+        ConnectError::LookupFailed
+    } else {
+        ConnectError::NoSuchHost
     }
 }

@@ -46,17 +46,23 @@ pub fn all() -> Vec<Case> {
 pub struct Case {
     /// The sentence, with the name of its module before it.
     pub name: &'static str,
+    /// Whether it can only be shown with a clock that moves; see [`Flavour::pass_time`].
+    pub moves_time: bool,
     /// Panics where it does not hold.
     pub run: fn(Fixture) -> Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Lists the cases of a module. A function that is missing in the list is unused, and the compiler says so.
+/// Lists the cases of a module; `moves_time` stands after those that need a clock of their own. A function that
+/// is missing in the list is unused, and the compiler says so.
 macro_rules! cases {
-    ($module:literal: $($name:ident),+ $(,)?) => {
+    (@mark) => { false };
+    (@mark moves_time) => { true };
+    ($module:literal: $($name:ident $(: $mark:ident)?),+ $(,)?) => {
         /// The cases of this module.
         pub const CASES: &[$crate::conformance::Case] = &[$(
             $crate::conformance::Case {
                 name: concat!($module, "::", stringify!($name)),
+                moves_time: $crate::conformance::cases!(@mark $($mark)?),
                 run: |fixture| Box::pin($name(fixture)),
             },
         )+];
@@ -73,8 +79,11 @@ pub trait Flavour: Send + Sync {
     /// Opens a store.
     async fn open(&self, opening: Opening) -> Result<Arc<dyn StateStore>, Error>;
 
-    /// Lets this many seconds pass for the stores that are open. `false`: time cannot be moved here.
-    fn pass_time(&self, seconds: u64) -> bool;
+    /// Lets this many seconds pass for the stores that are open.
+    ///
+    /// # Panics
+    /// Where time cannot be moved.
+    fn pass_time(&self, seconds: u64);
 }
 
 /// How a store is opened.
@@ -167,9 +176,9 @@ impl Fixture {
         self.flavour.open(opening).await.expect("the store opens")
     }
 
-    /// Lets time pass; `false` where that is impossible, and the case has nothing more to say.
-    pub fn pass_time(&self, seconds: u64) -> bool {
-        self.flavour.pass_time(seconds)
+    /// Lets time pass; only in a case that is marked `moves_time`.
+    pub fn pass_time(&self, seconds: u64) {
+        self.flavour.pass_time(seconds);
     }
 
     /// Makes the next request of this operation whose key ends so fail, once.

@@ -1,6 +1,9 @@
 //! `demo`: what the sandboxed backend does, told by two programs that share a state on the embedded store.
 //!
 //! The story is checked while it is told, and the requests that it shows are those that the store received.
+//!
+//! `--json`: `{"format_version", "component": {"sha256"}, "bucket", "key", "steps": [{"name", "did", "outcome",
+//! "requests": [sequence]}], "requests": [{"sequence", "method", "operation", "key", "status", …}]}`.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,7 @@
 //! `dev`: the embedded S3 server, until Ctrl-C.
+//!
+//! `--json`, one line once it listens: `{"format_version", "url", "bucket", "region", "access_key_id",
+//! "secret_access_key", "backend": {"s3": {…}}}`.
 
 use cofferdam::dev_store::{DevStore, DevStoreBuilder};
 use serde_json::{Map, Value, json};

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
-use cofferdam::config::declared_backend;
+use cofferdam::config::{declared_backend, initialised_backend};
 use cofferdam::gateway::{Gateway, RunningGateway, Token};
 use cofferdam::{Diagnostic, Severity};
 use tokio::process::{Child, Command};
@@ -36,6 +36,8 @@ pub(crate) async fn run(session: &Session, options: ExecOptions) -> Result<u8, F
     if let Some(warning) = passed_by(&session.directory())? {
         session.output.diagnostic(&warning);
     }
+    // Then `terraform init -migrate-state` is to come, and must copy the workspace that the person means.
+    let migrates = initialised_backend(&session.data_dir())?.is_some_and(|kind| kind != "http");
     let store = session.open().await?;
     let locks = locks(session, &store, &workspace).await?;
     let token = Token::generate();
@@ -50,6 +52,10 @@ pub(crate) async fn run(session: &Session, options: ExecOptions) -> Result<u8, F
 
     let status = run_command(options.command, |command| {
         environment(command, &gateway, &workspace, locks, &token);
+        if !migrates {
+            // The http backend knows one workspace only; the address chooses ours.
+            command.env_remove("TF_WORKSPACE");
+        }
     })
     .await;
     gateway.shutdown().await;
@@ -91,10 +97,6 @@ fn environment(
         .env("TF_HTTP_ADDRESS", &url)
         .env("TF_HTTP_USERNAME", USER)
         .env("TF_HTTP_PASSWORD", token.expose());
-    if workspace != "default" {
-        // The http backend knows one workspace only; the address chooses ours.
-        command.env("TF_WORKSPACE", "default");
-    }
 }
 
 /// Runs the command to its end. It gets the signals that this process gets, and decides what to make of them.

@@ -47,6 +47,15 @@ impl Failure {
         }
     }
 
+    /// Adds what the person can do.
+    #[must_use]
+    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
+        if let Some(diagnostic) = self.diagnostics.first_mut() {
+            diagnostic.detail = format!("{}\n\n{advice}", diagnostic.detail.trim_end());
+        }
+        self
+    }
+
     /// Adds what else went wrong. The code stays that of the first.
     #[must_use]
     pub(crate) fn and(mut self, other: Self) -> Self {

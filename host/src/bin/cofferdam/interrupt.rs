@@ -21,7 +21,10 @@ impl Interrupt {
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
             let code = next(&mut interrupts, &mut terminations).await;
-            output.message("Interrupt received: finishing the request that runs and releasing the lock. Once more to end at once, leaving the lock behind.");
+            output.message(
+                "Interrupt received: ending as soon as the request that runs is finished and the lock, if held, is \
+                 released. A second one ends at once and may leave the lock behind.",
+            );
             sender.send_replace(Some(code));
             let code = next(&mut interrupts, &mut terminations).await;
             std::process::exit(i32::from(code));
@@ -37,9 +40,14 @@ impl Interrupt {
         }
     }
 
+    /// The exit code to end with, if a signal came.
+    pub(crate) fn code(&self) -> Option<u8> {
+        *self.0.borrow()
+    }
+
     /// The failure to end with, if a signal came. It says nothing: the person knows.
     pub(crate) fn failure(&self) -> Option<Failure> {
-        self.0.borrow().map(|code| Failure {
+        self.code().map(|code| Failure {
             diagnostics: Vec::new(),
             code,
         })

@@ -1,4 +1,7 @@
 //! `lock status`: who holds the lock of the workspace, and for how long.
+//!
+//! `--json`: `{"format_version", "workspace", "locked", "holders": [{"place", "info": {"ID", …} or null,
+//! "age_seconds" or null, "token"}]}`.
 
 use cofferdam::{Holder, StateStore};
 use jiff::Timestamp;

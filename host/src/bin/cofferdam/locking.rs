@@ -24,7 +24,7 @@ impl Guard {
 }
 
 /// Takes the lock of a workspace, does the work, and releases the lock. A signal ends the work at its next
-/// [check](Guard::check); the exit code is then that of the signal.
+/// [check](Guard::check). What was done by then is done, and told; the exit code is that of the signal.
 pub(crate) async fn under_lock<T>(
     session: &Session,
     store: &Store,
@@ -32,8 +32,8 @@ pub(crate) async fn under_lock<T>(
     operation: &str,
     work: impl AsyncFnOnce(&Guard) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let interrupt = Interrupt::catch(session.output)?;
-    let lock = take(session, store, workspace, operation, &interrupt).await?;
+    let interrupt = session.interrupt()?;
+    let lock = take(session, store, workspace, operation, interrupt).await?;
     let guard = Guard {
         lock,
         interrupt: interrupt.clone(),
@@ -46,12 +46,10 @@ pub(crate) async fn under_lock<T>(
         Some(lock) => release(store, workspace, lock).await,
         None => Ok(()),
     };
-    match (done, released, interrupt.failure()) {
-        (Err(failure), Err(other), _) => Err(failure.and(other)),
-        (Err(failure), Ok(()), _) | (Ok(_), Err(failure), _) | (Ok(_), Ok(()), Some(failure)) => {
-            Err(failure)
-        }
-        (Ok(done), Ok(()), None) => Ok(done),
+    match (done, released) {
+        (Err(failure), Err(other)) => Err(failure.and(other)),
+        (Err(failure), Ok(())) | (Ok(_), Err(failure)) => Err(failure),
+        (Ok(done), Ok(())) => Ok(done),
     }
 }
 
@@ -92,6 +90,10 @@ async fn take(
         return without_lock(session, &error);
     }
     let mut failure = Failure::store("Error acquiring the state lock", &error);
+    if error.code() == Some(ErrorCode::Locked) && timeout.is_zero() {
+        failure =
+            failure.with_advice("To wait for it, give --lock-timeout, such as --lock-timeout=5m.");
+    }
     if error.outcome() == Outcome::Unknown {
         // It may be held after all, under the id that only this process knows.
         match store
@@ -144,12 +146,8 @@ async fn release(store: &Store, workspace: &str, lock: HeldLock) -> Result<(), F
 }
 
 fn not_released(id: &str, error: &Error) -> Failure {
-    let mut failure = Failure::store("Error releasing the state lock", error);
-    if let Some(diagnostic) = failure.diagnostics.first_mut() {
-        diagnostic.detail += &format!(
-            "\n\nThe lock may still be held, and keep others out. If so, and once it is certain that nobody \
+    Failure::store("Error releasing the state lock", error).with_advice(&format!(
+        "The lock may still be held, and keep others out. If so, and once it is certain that nobody \
              works under it, release it with: cofferdam force-unlock {id}"
-        );
-    }
-    failure
+    ))
 }

@@ -64,10 +64,11 @@ fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     }
     let runtime =
         runtime(&command).map_err(|error| Failure::new("Cannot start", format!("{error}.")))?;
-    let answer = runtime.block_on(run(command, Session::new(global, output)));
-    // What is still under way, such as the close of a pooled connection, is of no interest any more.
-    runtime.shutdown_background();
-    answer
+    let session = Session::new(global, output);
+    let answer = runtime.block_on(run(command, &session));
+    // The process ends: to take the runtime apart would only take time.
+    std::mem::forget(runtime);
+    Ok(session.interrupted().unwrap_or(answer?))
 }
 
 /// Threads only for commands that serve others while they work: they take time to start.
@@ -82,22 +83,22 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
     .build()
 }
 
-async fn run(command: Command, session: Session) -> Result<u8, Failure> {
+async fn run(command: Command, session: &Session) -> Result<u8, Failure> {
     match command {
-        Command::Demo(options) => demo::run(&session, &options).await?,
+        Command::Demo(options) => demo::run(session, &options).await?,
         Command::Dev(options) => dev::run(options).await?,
-        Command::Exec(options) => return exec::run(&session, options).await,
-        Command::ForceUnlock(options) => force_unlock::run(&session, &options).await?,
+        Command::Exec(options) => return exec::run(session, options).await,
+        Command::ForceUnlock(options) => force_unlock::run(session, &options).await?,
         Command::Lock {
             command: LockCommand::Status(options),
-        } => return lock_status::run(&session, &options).await,
-        Command::Serve(options) => serve::run(&session, options).await?,
+        } => return lock_status::run(session, &options).await,
+        Command::Serve(options) => serve::run(session, options).await?,
         Command::State { command } => match command {
-            StateCommand::Pull => state_pull::run(&session).await?,
-            StateCommand::Push(options) => state_push::run(&session, &options).await?,
+            StateCommand::Pull => state_pull::run(session).await?,
+            StateCommand::Push(options) => state_push::run(session, &options).await?,
         },
-        Command::Version(options) => version::run(&session, &options).await?,
-        Command::Workspace { command } => workspace::run(&session, command).await?,
+        Command::Version(options) => version::run(session, &options).await?,
+        Command::Workspace { command } => workspace::run(session, command).await?,
     }
     Ok(0)
 }

@@ -1,4 +1,7 @@
 //! `serve`: the gateway for Terraform's `http` backend, until Ctrl-C.
+//!
+//! `--json`, one line once it listens: `{"format_version", "workspace", "backend": {"http": {…}}, "password" or
+//! null}`.
 
 use std::sync::Arc;
 

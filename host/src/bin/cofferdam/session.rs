@@ -1,5 +1,6 @@
 //! What every command starts from: which backend block, which workspace, and a store that is open.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use cofferdam::config::{BackendBlock, BackendSources, data_dir, selected_workspace};
@@ -8,17 +9,39 @@ use serde_json::Value;
 
 use crate::arguments::Global;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 
 /// The options of every command, and where the command runs.
 pub(crate) struct Session {
     pub(crate) global: Global,
     pub(crate) output: Output,
+    interrupt: OnceCell<Interrupt>,
 }
 
 impl Session {
     pub(crate) fn new(global: Global, output: Output) -> Self {
-        Self { global, output }
+        Self {
+            global,
+            output,
+            interrupt: OnceCell::new(),
+        }
+    }
+
+    /// From the first call on signals are caught.
+    pub(crate) fn interrupt(&self) -> Result<&Interrupt, Failure> {
+        if self.interrupt.get().is_none() {
+            // Not set yet, so this sets it.
+            let _ = self.interrupt.set(Interrupt::catch(self.output)?);
+        }
+        self.interrupt
+            .get()
+            .ok_or_else(|| Failure::new("Cannot catch signals", ""))
+    }
+
+    /// The exit code that a signal asks for, if one came.
+    pub(crate) fn interrupted(&self) -> Option<u8> {
+        self.interrupt.get().and_then(Interrupt::code)
     }
 
     /// The directory of the configuration: this process's, `--chdir` included.

@@ -10,7 +10,10 @@ use crate::session::Session;
 pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
     let workspace = session.workspace()?;
     let store = session.open().await?;
-    match store.read(&workspace, None).await {
+    let reading = store.read(&workspace, None).await;
+    // The process ends: to take the sandbox apart would only take time.
+    std::mem::forget(store);
+    match reading {
         Ok(Reading::State(state)) => data(&state.bytes),
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::store("Failed to load state", &error)),

@@ -1,4 +1,6 @@
 //! `version`: what a report about a defect needs.
+//!
+//! `--json`: `{"format_version", "version", "component": {"sha256"}, "wasmtime", "license"}`.
 
 use serde_json::json;
 
@@ -10,8 +12,7 @@ use crate::session::Session;
 pub(crate) async fn run(session: &Session, options: &Format) -> Result<(), Failure> {
     let backend = session.backend().await?;
     let version = env!("CARGO_PKG_VERSION");
-    // The build script tells; the crate itself does not.
-    let wasmtime = option_env!("COFFERDAM_WASMTIME_VERSION");
+    let wasmtime = env!("COFFERDAM_WASMTIME_VERSION");
     let license = env!("CARGO_PKG_LICENSE");
     let component = backend.sha256();
     if options.json {
@@ -22,11 +23,8 @@ pub(crate) async fn run(session: &Session, options: &Format) -> Result<(), Failu
             "license": license,
         }));
     }
-    let wasmtime = wasmtime
-        .map(|version| format!("wasmtime {version}\n"))
-        .unwrap_or_default();
     data(
-        format!("cofferdam {version}\ncomponent sha256:{component}\n{wasmtime}license {license}\n")
+        format!("cofferdam {version}\ncomponent sha256:{component}\nwasmtime {wasmtime}\nlicense {license}\n")
             .as_bytes(),
     )
 }

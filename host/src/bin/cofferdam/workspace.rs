@@ -1,4 +1,7 @@
 //! `workspace …`, in Terraform's words.
+//!
+//! `list --json`: `{"format_version", "workspaces": [{"name", "is_current"}]}`; `show --json`:
+//! `{"format_version", "workspace"}`.
 
 use bytes::Bytes;
 use cofferdam::config::{ConfigError, check_workspace_name, select_workspace};
