@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use wasmtime::Engine;
 use zeroize::Zeroizing;
 
 use crate::component::{ComponentSource, Loaded, load};
@@ -13,12 +12,11 @@ use crate::instance::{Environment, Instance, WarningSink, within};
 use crate::store::{Fence, Inner, Store};
 use crate::surroundings::Surroundings;
 use crate::transport::{Egress, Transport};
-use crate::{ComponentError, Error, Grant, Limits, convert, engine};
+use crate::{ComponentError, Error, Grant, Limits, convert};
 
 /// An engine and a component, ready to open stores. Cheap to clone.
 #[derive(Clone)]
 pub struct Backend {
-    engine: Engine,
     component: Arc<Loaded>,
     limits: Limits,
 }
@@ -61,20 +59,16 @@ impl BackendBuilder {
     /// [`ALLOWED_IMPORTS`](crate::ALLOWED_IMPORTS), or does not export the contract.
     pub async fn build(self) -> Result<Backend, Error> {
         let Self { source, limits } = self;
-        let engine = engine::start()?;
         let loaded = if matches!(source, ComponentSource::Embedded) {
             // Mapped in no time: a thread for it would take longer.
-            load(&engine, &source)
+            load(&source)
         } else {
-            let engine = engine.clone();
-            tokio::task::spawn_blocking(move || load(&engine, &source))
+            tokio::task::spawn_blocking(move || load(&source))
                 .await
                 .map_err(|error| ComponentError::Instantiate(error.to_string()))?
         };
-        let component = Arc::new(loaded?);
         Ok(Backend {
-            engine,
-            component,
+            component: Arc::new(loaded?),
             limits,
         })
     }
@@ -172,7 +166,7 @@ impl Backend {
             transport: Arc::new(Transport::new(Egress::default(), 0)),
             warnings: Arc::new(|_| {}),
         });
-        Instance::new(&self.engine, &self.component.pre, &environment).await
+        Instance::new(&self.component, &environment).await
     }
 }
 
@@ -250,7 +244,6 @@ impl StoreBuilder {
             warnings: self.warnings,
         });
         let inner = Inner {
-            engine: self.backend.engine,
             component: self.backend.component,
             environment,
             config: Zeroizing::new(self.config.to_string()),

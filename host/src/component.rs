@@ -11,7 +11,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::bindings::StateBackendPre;
 use crate::instance::Guest;
-use crate::{ComponentError, Error};
+use crate::{ComponentError, Error, engine};
 
 /// Which component runs.
 #[derive(Clone, Debug, Default)]
@@ -54,56 +54,63 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
 
 /// A component, linked and ready for instances.
 pub(crate) struct Loaded {
+    pub(crate) engine: Engine,
     pub(crate) pre: StateBackendPre<Guest>,
     pub(crate) sha256: String,
 }
 
 /// Loads, checks and links a component. A compilation takes about a second; the embedded component needs
 /// none.
-pub(crate) fn load(engine: &Engine, source: &ComponentSource) -> Result<Loaded, Error> {
+pub(crate) fn load(source: &ComponentSource) -> Result<Loaded, Error> {
     let (component, sha256) = match source {
-        ComponentSource::Bytes(bytes) => compile(engine, bytes)?,
-        ComponentSource::Embedded => embedded(engine)?,
+        ComponentSource::Bytes(bytes) => compile(bytes)?,
+        ComponentSource::Embedded => embedded()?,
         ComponentSource::File(path) => {
             let bytes = std::fs::read(path).map_err(|source| ComponentError::Read {
                 path: path.clone(),
                 source,
             })?;
-            compile(engine, &bytes)?
+            compile(&bytes)?
         }
     };
-    check_imports(engine, &component)?;
-    let linker = link(engine).map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
+    let engine = component.engine().clone();
+    check_imports(&engine, &component)?;
+    let linker =
+        link(&engine).map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
     let pre = linker
         .instantiate_pre(&component)
         .map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
     let pre = StateBackendPre::new(pre)
-        .map_err(|_| ComponentError::MissingExport(exports(engine, &component)))?;
-    Ok(Loaded { pre, sha256 })
+        .map_err(|_| ComponentError::MissingExport(exports(&engine, &component)))?;
+    Ok(Loaded {
+        engine,
+        pre,
+        sha256,
+    })
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<(Component, String), Error> {
+fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
     if Engine::detect_precompiled(bytes).is_some() {
         return Err(ComponentError::Precompiled.into());
     }
-    let component = Component::from_binary(engine, bytes)
+    let component = Component::from_binary(&engine::start(true)?, bytes)
         .map_err(|error| ComponentError::Invalid(format!("{error:#}")))?;
     Ok((component, hex(&Sha256::digest(bytes))))
 }
 
 #[cfg(feature = "embedded-component")]
-fn embedded(engine: &Engine) -> Result<(Component, String), Error> {
+fn embedded() -> Result<(Component, String), Error> {
     static WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
     static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
-    match deserialize(engine, IMAGE) {
+    match deserialize(&engine::start(false)?, IMAGE) {
         Ok(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
         // The image was made for another kind of processor: compile the component it was made from.
-        Err(_) => compile(engine, WASM),
+        Err(_) => compile(WASM),
     }
 }
 
 #[cfg(not(feature = "embedded-component"))]
-fn embedded(_engine: &Engine) -> Result<(Component, String), Error> {
+fn embedded() -> Result<(Component, String), Error> {
     Err(ComponentError::NotEmbedded.into())
 }
 

@@ -13,9 +13,11 @@ use crate::{ComponentError, Error};
 /// Short beside any limit somebody would set, long beside the microsecond that an interruption costs.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// An engine with its ticking thread, which ends with the last clone of the engine.
-pub(crate) fn start() -> Result<Engine, Error> {
-    let settings = engine_settings(None).map_err(invalid)?;
+/// An engine with its ticking thread, which ends with the last clone of the engine. One that never compiles
+/// starts faster.
+pub(crate) fn start(compiles: bool) -> Result<Engine, Error> {
+    let mut settings = engine_settings(None).map_err(invalid)?;
+    settings.enable_compiler(compiles);
     let engine = Engine::new(&settings).map_err(invalid)?;
     let weak = engine.weak();
     std::thread::Builder::new()

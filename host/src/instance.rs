@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasData, ResourceAny, ResourceTable};
-use wasmtime::{Engine, Trap, UpdateDeadline};
+use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::bindings::StateBackend;
 use crate::bindings::cofferdam::state_backend::surroundings as wit;
 use crate::bindings::cofferdam::state_backend::types as wit_types;
-use crate::bindings::{StateBackend, StateBackendPre};
+use crate::component::Loaded;
 use crate::engine::TICK;
 use crate::limits::{HANDLES, LimitReached, MemoryLimit};
 use crate::surroundings::{Refusal, Surroundings};
@@ -161,13 +162,12 @@ pub(crate) struct Instance {
 impl Instance {
     /// A fresh instance without any state.
     pub(crate) async fn new(
-        engine: &Engine,
-        pre: &StateBackendPre<Guest>,
+        component: &Loaded,
         environment: &Arc<Environment>,
     ) -> Result<Self, Error> {
         let limits = environment.limits;
         let mut store = wasmtime::Store::new(
-            engine,
+            &component.engine,
             Guest {
                 wasi: WasiCtx::builder().build(),
                 http: WasiHttpCtx::new(),
@@ -200,17 +200,19 @@ impl Instance {
                 Box::pin(tokio::task::yield_now()),
             ))
         });
-        let exports = pre
-            .instantiate_async(&mut store)
-            .await
-            .map_err(|error| match error.downcast_ref::<LimitReached>() {
-                Some(LimitReached(limit)) => Error::Limit {
-                    limit: *limit,
-                    outcome: Outcome::NotDone,
-                    read_back: None,
-                },
-                None => ComponentError::Instantiate(format!("{error:#}")).into(),
-            })?;
+        let exports =
+            component
+                .pre
+                .instantiate_async(&mut store)
+                .await
+                .map_err(|error| match error.downcast_ref::<LimitReached>() {
+                    Some(LimitReached(limit)) => Error::Limit {
+                        limit: *limit,
+                        outcome: Outcome::NotDone,
+                        read_back: None,
+                    },
+                    None => ComponentError::Instantiate(format!("{error:#}")).into(),
+                })?;
         Ok(Self {
             store,
             exports,

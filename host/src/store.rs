@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use wasmtime::Engine;
 use zeroize::Zeroizing;
 
 use crate::bindings::cofferdam::state_backend::types as wit;
@@ -52,7 +51,6 @@ pub struct Store {
 }
 
 pub(crate) struct Inner {
-    pub(crate) engine: Engine,
     pub(crate) component: Arc<Loaded>,
     pub(crate) environment: Arc<Environment>,
     pub(crate) config: Zeroizing<String>,
@@ -279,8 +277,7 @@ impl Inner {
 
     async fn fresh(&self) -> Result<(Instance, Vec<Diagnostic>), Error> {
         let limits = self.environment.limits;
-        let mut instance =
-            Instance::new(&self.engine, &self.component.pre, &self.environment).await?;
+        let mut instance = Instance::new(&self.component, &self.environment).await?;
         let record = instance.begin_call();
         let options = wit_store::OpenOptions {
             fence: match self.fence {
