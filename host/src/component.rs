@@ -93,7 +93,10 @@ fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
     if Engine::detect_precompiled(bytes).is_some() {
         return Err(ComponentError::Precompiled.into());
     }
-    let component = Component::from_binary(&engine::start(true)?, bytes)
+    let engine = engine::settings()
+        .and_then(|settings| engine::start(&settings))
+        .map_err(|error| ComponentError::Instantiate(format!("no engine: {error:#}")))?;
+    let component = Component::from_binary(&engine, bytes)
         .map_err(|error| ComponentError::Invalid(format!("{error:#}")))?;
     Ok((component, hex(&Sha256::digest(bytes))))
 }
@@ -101,8 +104,7 @@ fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
 #[cfg(feature = "embedded-component")]
 fn embedded() -> Result<(Component, String), Error> {
     static WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
-    static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.cwasm"));
-    match deserialize(&engine::start(false)?, IMAGE) {
+    match crate::image::load() {
         Ok(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
         // The image was made for another kind of processor: compile the component it was made from.
         Err(_) => compile(WASM),
@@ -112,16 +114,6 @@ fn embedded() -> Result<(Component, String), Error> {
 #[cfg(not(feature = "embedded-component"))]
 fn embedded() -> Result<(Component, String), Error> {
     Err(ComponentError::NotEmbedded.into())
-}
-
-/// Maps precompiled code. The one place of this crate that needs `unsafe`.
-#[cfg(feature = "embedded-component")]
-#[allow(unsafe_code, reason = "the engine cannot verify machine code")]
-fn deserialize(engine: &Engine, image: &'static [u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `image` is the output of `Engine::precompile_component` in build.rs, compiled into this
-    // binary and never read from a file that somebody could change. The engine itself refuses images of
-    // another version, other settings or missing processor features.
-    unsafe { Component::deserialize(engine, image) }
 }
 
 fn check_imports(engine: &Engine, component: &Component) -> Result<(), Error> {

@@ -34,6 +34,8 @@ mod error;
 pub mod gateway;
 mod go_duration;
 mod grant;
+#[cfg(feature = "embedded-component")]
+mod image;
 mod instance;
 mod limits;
 mod lock_wait;
