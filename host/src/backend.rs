@@ -109,11 +109,11 @@ impl Backend {
     /// [`Error::Limit`] or [`Error::Trap`].
     pub async fn schema(&self) -> Result<String, Error> {
         let mut instance = self.without_network(Grant::sealed().ask()).await?;
-        let record = instance.begin_call();
+        let call = instance.begin_call();
         let exports = instance.exports.cofferdam_state_backend_state_store();
         within(
             self.limits.wall_clock,
-            &record,
+            &call,
             exports.call_schema(&mut instance.store),
         )
         .await
@@ -126,11 +126,11 @@ impl Backend {
     pub async fn validate(&self, config: &Value, grant: &Grant) -> Result<Vec<Diagnostic>, Error> {
         let config = Zeroizing::new(config.to_string());
         let mut instance = self.without_network(grant.ask()).await?;
-        let record = instance.begin_call();
+        let call = instance.begin_call();
         let exports = instance.exports.cofferdam_state_backend_state_store();
         let found = within(
             self.limits.wall_clock,
-            &record,
+            &call,
             exports.call_validate(&mut instance.store, &config),
         )
         .await?;
@@ -144,11 +144,11 @@ impl Backend {
     pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<String, Error> {
         let config = Zeroizing::new(config.to_string());
         let mut instance = self.without_network(grant.ask()).await?;
-        let record = instance.begin_call();
+        let call = instance.begin_call();
         let exports = instance.exports.cofferdam_state_backend_state_store();
         within(
             self.limits.wall_clock,
-            &record,
+            &call,
             exports.call_explain(&mut instance.store, &config),
         )
         .await?

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// From this size on a hash goes to a thread of its own: below it takes less than a task switch is worth.
@@ -29,6 +30,7 @@ pub(crate) async fn matches(bytes: &Bytes, algorithm: &str, expected: &[u8]) -> 
         value[8 - width..] == *expected
     };
     match algorithm {
+        "sha1" => Sha1::digest(bytes)[..] == *expected,
         "sha256" => sha256(bytes).await == *expected,
         "crc32" => crc(CrcAlgorithm::Crc32IsoHdlc, 4),
         "crc32c" => crc(CrcAlgorithm::Crc32Iscsi, 4),
@@ -52,6 +54,7 @@ mod tests {
             ("crc32", "cbf43926"),
             ("crc32c", "e3069283"),
             ("crc64nvme", "ae8b14860a799888"),
+            ("sha1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
             (
                 "sha256",
                 "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",

@@ -105,9 +105,8 @@ fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
 fn embedded() -> Result<(Component, String), Error> {
     static WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
     match crate::image::load() {
-        Ok(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
-        // The image was made for another kind of processor: compile the component it was made from.
-        Err(_) => compile(WASM),
+        Some(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
+        None => compile(WASM),
     }
 }
 

@@ -206,20 +206,35 @@ async fn endpoint(config: &Value, surroundings: &dyn Surroundings) -> Option<Str
         .or_else(|| text(config, "endpoint"));
     let named = match given {
         Some(given) => Some(given),
-        None => {
-            first_variable(
-                surroundings,
-                &["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL"],
-            )
-            .await
-        }
+        None => endpoint_variable(surroundings).await,
     }?;
+    // The backend drops these from an endpoint, too.
+    let named = named.split(['?', '#']).next().unwrap_or_default();
+    let named = match named.split_once("://") {
+        Some((scheme, rest)) => format!(
+            "{scheme}://{}",
+            rest.rsplit_once('@').map_or(rest, |it| it.1)
+        ),
+        None => named.to_owned(),
+    };
     // A bare host name means https, as it does to the backend.
     Some(if named.contains("://") {
         named
     } else {
         format!("https://{named}")
     })
+}
+
+async fn endpoint_variable(surroundings: &dyn Surroundings) -> Option<String> {
+    let of_s3 = first_variable(surroundings, &["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT"]).await;
+    if of_s3.is_some() {
+        return of_s3;
+    }
+    let ignore = first_variable(surroundings, &["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]).await;
+    if ignore.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    first_variable(surroundings, &["AWS_ENDPOINT_URL"]).await
 }
 
 async fn region(config: &Value, surroundings: &dyn Surroundings) -> Option<String> {

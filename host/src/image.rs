@@ -4,16 +4,27 @@
 //! writable. Elsewhere it is copied into memory that the engine makes executable. The copy costs a short-lived
 //! command a fifth of its time.
 
+use std::sync::OnceLock;
+
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::engine;
 
-/// The component out of its image.
-///
-/// # Errors
-/// When the image was made for another kind of processor.
-pub(crate) fn load() -> wasmtime::Result<Component> {
+/// The component out of its image; none when the image was made for another kind of processor. It is the same
+/// one for the whole process: code that stands in one place can be registered only once.
+pub(crate) fn load() -> Option<Component> {
+    static COMPONENT: OnceLock<Option<Component>> = OnceLock::new();
+    COMPONENT
+        .get_or_init(|| {
+            load_once()
+                .map_err(|error| tracing::warn!(%error, "the embedded image does not load"))
+                .ok()
+        })
+        .clone()
+}
+
+fn load_once() -> wasmtime::Result<Component> {
     let mut settings = engine::settings()?;
     // Nothing is compiled with this engine, and it starts faster without a compiler.
     settings.enable_compiler(false);

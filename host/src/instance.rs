@@ -3,7 +3,7 @@
 //! An instance that trapped, ran into a limit or was left in the middle of a call is never used again: its
 //! memory may be in any state.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasData, ResourceAny, ResourceTable};
@@ -15,7 +15,6 @@ use crate::bindings::StateBackend;
 use crate::bindings::cofferdam::state_backend::surroundings as wit;
 use crate::bindings::cofferdam::state_backend::types as wit_types;
 use crate::component::Loaded;
-use crate::engine::TICK;
 use crate::limits::{HANDLES, LimitReached, MemoryLimit};
 use crate::surroundings::{Refusal, Surroundings};
 use crate::transport::{CallRecord, Door, Transport};
@@ -39,8 +38,8 @@ pub(crate) struct Guest {
     table: ResourceTable,
     door: Door,
     memory: MemoryLimit,
-    /// Interruptions so far in this call: its processor time in ticks.
-    ticks: u64,
+    /// Processor time of the present call.
+    cpu: Arc<CpuClock>,
     environment: Arc<Environment>,
 }
 
@@ -180,7 +179,7 @@ impl Instance {
                     bytes: limits.memory,
                     used: 0,
                 },
-                ticks: 0,
+                cpu: Arc::default(),
                 environment: Arc::clone(environment),
             },
         );
@@ -189,10 +188,8 @@ impl Instance {
         store.set_max_component_handles(HANDLES);
         store.set_hostcall_fuel(limits.boundary_bytes());
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |mut context| {
-            let guest = context.data_mut();
-            guest.ticks += 1;
-            if TICK.saturating_mul(u32::try_from(guest.ticks).unwrap_or(u32::MAX)) > limits.cpu {
+        store.epoch_deadline_callback(move |context| {
+            if context.data().cpu.used() > limits.cpu {
                 return Err(wasmtime::Error::new(LimitReached(Limit::Cpu(limits.cpu))));
             }
             Ok(UpdateDeadline::YieldCustom(
@@ -200,19 +197,17 @@ impl Instance {
                 Box::pin(tokio::task::yield_now()),
             ))
         });
-        let exports =
-            component
-                .pre
-                .instantiate_async(&mut store)
-                .await
-                .map_err(|error| match error.downcast_ref::<LimitReached>() {
-                    Some(LimitReached(limit)) => Error::Limit {
-                        limit: *limit,
-                        outcome: Outcome::NotDone,
-                        read_back: None,
-                    },
-                    None => ComponentError::Instantiate(format!("{error:#}")).into(),
-                })?;
+        let call = Call {
+            record: Arc::default(),
+            cpu: Arc::clone(&store.data().cpu),
+        };
+        let instantiation = component.pre.instantiate_async(&mut store);
+        let exports = within(limits.wall_clock, &call, instantiation)
+            .await
+            .map_err(|error| match error {
+                Error::Trap { reason, .. } => ComponentError::Instantiate(reason).into(),
+                error => error,
+            })?;
         Ok(Self {
             store,
             exports,
@@ -222,13 +217,14 @@ impl Instance {
         })
     }
 
-    /// Starts the accounts of a call: processor time and what happens on the network.
-    pub(crate) fn begin_call(&mut self) -> Arc<CallRecord> {
+    /// Starts the accounts of a call.
+    pub(crate) fn begin_call(&mut self) -> Call {
         self.calls += 1;
+        let call = Call::default();
         let guest = self.store.data_mut();
-        guest.ticks = 0;
-        guest.door.record = Arc::default();
-        Arc::clone(&guest.door.record)
+        guest.cpu = Arc::clone(&call.cpu);
+        guest.door.record = Arc::clone(&call.record);
+        call
     }
 
     /// Bytes of memory that the instance took.
@@ -237,20 +233,71 @@ impl Instance {
     }
 }
 
+/// The accounts of one call.
+#[derive(Default)]
+pub(crate) struct Call {
+    /// What happened on the network.
+    pub(crate) record: Arc<CallRecord>,
+    cpu: Arc<CpuClock>,
+}
+
+/// Runs while a call is worked on, and stands while it waits. Interruptions can't be counted instead: each
+/// packet that wakes a call would cost it a whole one.
+#[derive(Debug, Default)]
+struct CpuClock(Mutex<CpuTime>);
+
+#[derive(Debug, Default)]
+struct CpuTime {
+    spent: Duration,
+    running_since: Option<Instant>,
+}
+
+impl CpuClock {
+    fn resume(&self) {
+        self.time().running_since = Some(Instant::now());
+    }
+
+    fn pause(&self) {
+        let mut time = self.time();
+        if let Some(since) = time.running_since.take() {
+            time.spent += since.elapsed();
+        }
+    }
+
+    fn used(&self) -> Duration {
+        let time = self.time();
+        time.spent
+            + time
+                .running_since
+                .map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn time(&self) -> MutexGuard<'_, CpuTime> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Runs one call of an instance under the wall clock and words what ends it.
 pub(crate) async fn within<T>(
     wall_clock: Duration,
-    record: &CallRecord,
+    accounts: &Call,
     call: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<T, Error> {
+    let mut call = std::pin::pin!(call);
+    let metered = std::future::poll_fn(|context| {
+        accounts.cpu.resume();
+        let polled = call.as_mut().poll(context);
+        accounts.cpu.pause();
+        polled
+    });
     let outcome = || {
-        if record.was_mutating() {
+        if accounts.record.was_mutating() {
             Outcome::Unknown
         } else {
             Outcome::NotDone
         }
     };
-    match tokio::time::timeout(wall_clock, call).await {
+    match tokio::time::timeout(wall_clock, metered).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(ended(&error, outcome())),
         Err(_) => Err(Error::Limit {

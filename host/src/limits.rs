@@ -38,7 +38,7 @@ impl Limits {
     /// Calls of one store that run at once; further ones wait. At least 1. Default 64.
     #[must_use]
     pub fn concurrent_calls(mut self, calls: usize) -> Self {
-        self.concurrent_calls = calls.max(1);
+        self.concurrent_calls = calls.clamp(1, tokio::sync::Semaphore::MAX_PERMITS);
         self
     }
 
@@ -83,11 +83,15 @@ impl Limits {
     }
 }
 
-/// Tables, memories, instances and handles of one instance: what a component made by an ordinary toolchain
-/// needs, with room to spare.
-pub(crate) const TABLE_ELEMENTS: usize = 20_000;
+/// Elements of one table, tables, memories, core instances and handles of one instance: what a component made
+/// by an ordinary toolchain needs, with room to spare. Together they bound what the host keeps for it besides
+/// its memory.
+const TABLE_ELEMENTS: usize = 20_000;
+const TABLES: usize = 32;
+const MEMORIES: usize = 8;
+const INSTANCES: usize = 64;
 /// See [`TABLE_ELEMENTS`].
-pub(crate) const HANDLES: usize = 10_000;
+pub(crate) const HANDLES: usize = 2_000;
 
 /// Counts the memory of one instance.
 #[derive(Debug)]
@@ -128,5 +132,17 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
     }
 }

@@ -20,16 +20,20 @@ use crate::contract::{
 };
 use crate::instance::{Environment, Instance, within};
 use crate::transport::CallRecord;
-use crate::{ComponentError, Error, checksum, convert};
+use crate::{ComponentError, Error, Limit, checksum, convert};
 
-/// An instance that served nobody for this long is dropped.
+/// An instance that served nobody for this long serves nobody any more; the next call drops it.
 const IDLE: Duration = Duration::from_secs(60);
 /// An instance that grew beyond this is dropped after its call: memory of a component never shrinks.
 const LARGE: u64 = 16 << 20;
 /// An instance that served this many calls is dropped. Each request leaves an entry in its table of handles:
 /// wasmtime-wasi-http 48 never removes the options that a request was handed with. The table holds
 /// [`HANDLES`](crate::limits::HANDLES), and a full one traps in the middle of a call.
-const WORN_OUT: u32 = 500;
+const WORN_OUT: u32 = 100;
+/// Instances that are kept for the next calls; further ones are made when they are needed, in 100 µs.
+const KEPT: usize = 8;
+/// What finding out what became of an aborted call may take.
+const READ_BACK_TIME: Duration = Duration::from_secs(30);
 /// Attempts to find out what became of a call whose answer is missing.
 const READ_BACKS: u32 = 2;
 
@@ -67,17 +71,20 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Runs one method of the contract's `store` in an instance and puts the instance back if it is sound.
+/// Runs one method of the contract's `store` in an instance and puts the instance back if it is sound. The
+/// time counts from the wait for a free place on.
 macro_rules! call {
-    ($inner:expr, $method:ident($($argument:expr),*)) => {{
+    ($inner:expr, $time:expr, $method:ident($($argument:expr),*)) => {{
         let inner: &Inner = $inner;
-        let _permit = inner.permit().await?;
+        let time: Duration = $time;
+        let started = Instant::now();
+        let _permit = inner.permit(time).await?;
         let mut instance = inner.instance().await?;
-        let record = instance.begin_call();
+        let call = instance.begin_call();
         let resource = instance.resource.ok_or_else(not_open)?;
         let answer = within(
-            inner.environment.limits.wall_clock,
-            &record,
+            time.saturating_sub(started.elapsed()),
+            &call,
             instance
                 .exports
                 .cofferdam_state_backend_state_store()
@@ -85,7 +92,7 @@ macro_rules! call {
                 .$method(&mut instance.store, resource, $($argument),*),
         )
         .await;
-        inner.finish(instance, &record, answer)
+        inner.finish(instance, &call.record, answer)
     }};
 }
 
@@ -107,15 +114,24 @@ impl Store {
         &self.inner.component.sha256
     }
 
+    fn time(&self) -> Duration {
+        self.inner.environment.limits.wall_clock
+    }
+
+    fn read_back_time(&self) -> Duration {
+        self.time().min(READ_BACK_TIME)
+    }
+
     async fn read_verified(
         &self,
+        time: Duration,
         workspace: &str,
         known: Option<&Revision>,
     ) -> Result<Reading, Error> {
         let known = known.map(convert::to_revision);
         let mut attempts = 0;
         loop {
-            let unverified = match call!(&self.inner, call_read(workspace, known.as_ref()))? {
+            let unverified = match call!(&self.inner, time, call_read(workspace, known.as_ref()))? {
                 wit::Reading::Absent => return Ok(Reading::Absent),
                 wit::Reading::Unchanged => return Ok(Reading::Unchanged),
                 wit::Reading::State(state) => convert::state(state),
@@ -137,6 +153,11 @@ impl Store {
         }
     }
 
+    async fn holders_within(&self, time: Duration, workspace: &str) -> Result<Vec<Holder>, Error> {
+        let holders = call!(&self.inner, time, call_holders(workspace))?;
+        Ok(holders.into_iter().map(convert::holder).collect())
+    }
+
     /// Finds out what became of a write whose answer is missing.
     async fn after_lost_write(
         &self,
@@ -144,7 +165,10 @@ impl Store {
         sha256: [u8; 32],
         error: Error,
     ) -> Result<Revision, Error> {
-        match self.read_verified(workspace, None).await {
+        match self
+            .read_verified(self.read_back_time(), workspace, None)
+            .await
+        {
             Ok(Reading::State(state)) if checksum::sha256(&state.bytes).await == sha256 => {
                 Ok(state.revision)
             }
@@ -160,11 +184,11 @@ impl Store {
         info: &LockInfo,
         error: Error,
     ) -> Result<HeldLock, Error> {
-        match self.holders(workspace).await {
+        match self.holders_within(self.read_back_time(), workspace).await {
             Ok(holders) if holds(&holders, &info.id) => {
                 // Taking a lock again under the same id answers it.
                 let info = convert::to_lock_info(info);
-                call!(&self.inner, call_lock(workspace, &info)).map(convert::held_lock)
+                call!(&self.inner, self.time(), call_lock(workspace, &info)).map(convert::held_lock)
             }
             Ok(_) => Err(after_read_back(
                 error,
@@ -178,11 +202,11 @@ impl Store {
 #[async_trait]
 impl StateStore for Store {
     async fn workspaces(&self) -> Result<Vec<String>, Error> {
-        call!(&self.inner, call_workspaces())
+        call!(&self.inner, self.time(), call_workspaces())
     }
 
     async fn read(&self, workspace: &str, known: Option<&Revision>) -> Result<Reading, Error> {
-        self.read_verified(workspace, known).await
+        self.read_verified(self.time(), workspace, known).await
     }
 
     async fn write(
@@ -197,7 +221,11 @@ impl StateStore for Store {
             lock: options.lock.as_ref().map(convert::to_held_lock),
             sha256: Some(sha256.to_vec()),
         };
-        match call!(&self.inner, call_write(workspace, &bytes, &options)) {
+        match call!(
+            &self.inner,
+            self.time(),
+            call_write(workspace, &bytes, &options)
+        ) {
             Ok(revision) => Ok(convert::revision(revision)),
             Err(error) if error.outcome() == Outcome::Unknown => {
                 self.after_lost_write(workspace, sha256, error).await
@@ -211,9 +239,12 @@ impl StateStore for Store {
             expect: convert::to_expectation(&options.expect),
             lock: options.lock.as_ref().map(convert::to_held_lock),
         };
-        match call!(&self.inner, call_delete(workspace, &options)) {
+        match call!(&self.inner, self.time(), call_delete(workspace, &options)) {
             Err(error) if error.outcome() == Outcome::Unknown => {
-                match self.read_verified(workspace, None).await {
+                match self
+                    .read_verified(self.read_back_time(), workspace, None)
+                    .await
+                {
                     Ok(Reading::Absent) => Ok(()),
                     Ok(_) => Err(after_read_back(
                         error,
@@ -228,7 +259,7 @@ impl StateStore for Store {
 
     async fn lock(&self, workspace: &str, info: &LockInfo) -> Result<HeldLock, Error> {
         let wit_info = convert::to_lock_info(info);
-        match call!(&self.inner, call_lock(workspace, &wit_info)) {
+        match call!(&self.inner, self.time(), call_lock(workspace, &wit_info)) {
             Ok(lock) => Ok(convert::held_lock(lock)),
             Err(error) if error.outcome() == Outcome::Unknown => {
                 self.after_lost_lock(workspace, info, error).await
@@ -239,9 +270,9 @@ impl StateStore for Store {
 
     async fn unlock(&self, workspace: &str, by: &UnlockBy) -> Result<(), Error> {
         let wit_by = convert::to_unlock_by(by);
-        match call!(&self.inner, call_unlock(workspace, &wit_by)) {
+        match call!(&self.inner, self.time(), call_unlock(workspace, &wit_by)) {
             Err(error) if error.outcome() == Outcome::Unknown => {
-                match self.holders(workspace).await {
+                match self.holders_within(self.read_back_time(), workspace).await {
                     Ok(holders) if !is_held(&holders, by) => Ok(()),
                     Ok(_) => Err(after_read_back(error, "read back, the lock is still held")),
                     Err(_) => Err(error),
@@ -252,14 +283,20 @@ impl StateStore for Store {
     }
 
     async fn holders(&self, workspace: &str) -> Result<Vec<Holder>, Error> {
-        let holders = call!(&self.inner, call_holders(workspace))?;
-        Ok(holders.into_iter().map(convert::holder).collect())
+        self.holders_within(self.time(), workspace).await
     }
 }
 
 impl Inner {
-    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
-        self.permits.acquire().await.map_err(|_| not_open())
+    async fn permit(&self, time: Duration) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        match tokio::time::timeout(time, self.permits.acquire()).await {
+            Ok(permit) => permit.map_err(|_| not_open()),
+            Err(_) => Err(Error::Limit {
+                limit: Limit::WallClock(time),
+                outcome: Outcome::NotDone,
+                read_back: None,
+            }),
+        }
     }
 
     /// An idle instance, or a fresh one.
@@ -278,7 +315,7 @@ impl Inner {
     async fn fresh(&self) -> Result<(Instance, Vec<Diagnostic>), Error> {
         let limits = self.environment.limits;
         let mut instance = Instance::new(&self.component, &self.environment).await?;
-        let record = instance.begin_call();
+        let call = instance.begin_call();
         let options = wit_store::OpenOptions {
             fence: match self.fence {
                 Fence::Required => wit_store::Fence::Required,
@@ -289,7 +326,7 @@ impl Inner {
         };
         let opened = within(
             limits.wall_clock,
-            &record,
+            &call,
             instance
                 .exports
                 .cofferdam_state_backend_state_store()
@@ -329,12 +366,13 @@ impl Inner {
     }
 
     fn put_back(&self, mut instance: Instance) {
-        if instance.memory() <= LARGE && instance.calls < WORN_OUT {
-            instance.idle_since = Instant::now();
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(instance);
+        if instance.memory() > LARGE || instance.calls >= WORN_OUT {
+            return;
+        }
+        instance.idle_since = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(instance);
         }
     }
 }
@@ -345,10 +383,14 @@ fn holds(holders: &[Holder], id: &str) -> bool {
         .any(|holder| holder.info.as_ref().is_some_and(|info| info.id == id))
 }
 
+/// Whether the lock may still be held. A record that cannot be read may be this one, and tokens are opaque: the
+/// same lock may have several.
 fn is_held(holders: &[Holder], by: &UnlockBy) -> bool {
     match by {
-        UnlockBy::Held(HeldLock { id, .. }) | UnlockBy::Id(id) => holds(holders, id),
-        UnlockBy::Token(token) => holders.iter().any(|holder| holder.token == *token),
+        UnlockBy::Held(HeldLock { id, .. }) | UnlockBy::Id(id) => holders
+            .iter()
+            .any(|holder| holder.info.as_ref().is_none_or(|info| info.id == *id)),
+        UnlockBy::Token(_) => !holders.is_empty(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use cofferdam::dev_store::{DevStore, Fault, FaultRule};
 use cofferdam::{
     Backend, ComponentError, ComponentSource, Error, Grant, Limit, Limits, Outcome, Reading,
     StateStore, Store,
@@ -147,6 +148,31 @@ async fn waiting_for_ever_hits_the_wall_clock() {
         )
     })
     .await;
+}
+
+/// Every piece of a body wakes the component: a slow download must not count as computing.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_slow_store_costs_no_processor_time() {
+    let server = DevStore::builder().start().await.unwrap();
+    server.put_object("app", vec![b' '; 10_000_000]).unwrap();
+    server.inject(FaultRule {
+        operation: Some("GetObject".to_owned()),
+        key_ends_with: None,
+        skip: 0,
+        times: 1,
+        fault: Fault::SlowBody { pause_ms: 20 },
+    });
+    let limits = Limits::default().cpu(Duration::from_millis(300));
+    let backend = Backend::builder().limits(limits).build().await.unwrap();
+    let store = backend
+        .store(server.backend_block("app"))
+        .grant(Grant::local());
+    let store = store.open().await.unwrap().store;
+    let reading = store.read("default", None).await;
+    assert!(
+        matches!(&reading, Ok(Reading::State(state)) if state.bytes.len() == 10_000_000),
+        "{reading:?}"
+    );
 }
 
 #[tokio::test]

@@ -57,7 +57,16 @@ impl FromStr for EgressRule {
         let methods = methods
             .split(',')
             .filter(|name| !name.is_empty())
-            .map(|name| Method::from_str(name).map_err(|_| fail("unknown method")))
+            .map(|name| match Method::from_str(&name.to_ascii_uppercase()) {
+                Ok(
+                    method @ (Method::GET
+                    | Method::HEAD
+                    | Method::PUT
+                    | Method::POST
+                    | Method::DELETE),
+                ) => Ok(method),
+                _ => Err(fail("unknown method")),
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let uri: Uri = url.parse().map_err(|_| fail("not a URL"))?;
         if uri.query().is_some() || uri.authority().is_some_and(|it| it.as_str().contains('@')) {
@@ -135,7 +144,7 @@ impl EgressRule {
             && self.names_place(uri)
             && match self.exact {
                 true => uri.path() == self.path_prefix,
-                false => uri.path().starts_with(&self.path_prefix),
+                false => uri.path().starts_with(&self.path_prefix) && !has_dot_segment(uri.path()),
             }
     }
 }
@@ -160,36 +169,28 @@ impl Egress {
         Self { rules }
     }
 
-    /// Decides about one request before anything is resolved or connected.
-    pub(crate) fn check(&self, method: &Method, uri: &Uri) -> Result<(), Denied> {
+    /// Decides about one request before anything is resolved or connected. The answer says whether its host may
+    /// be a private address.
+    pub(crate) fn check(&self, method: &Method, uri: &Uri) -> Result<bool, Denied> {
         let refused = || {
             let place = EgressRule::new(std::slice::from_ref(method), uri);
             Denied::Rule(place.map_or_else(String::new, |rule| rule.to_string()))
         };
-        if uri.authority().is_none_or(|it| it.as_str().contains('@')) || has_dot_segment(uri.path())
-        {
+        if uri.authority().is_none_or(|it| it.as_str().contains('@')) {
             return Err(refused());
         }
-        let Some(rule) = self.rules.iter().find(|rule| rule.allows(method, uri)) else {
+        let allowing = self.rules.iter().filter(|rule| rule.allows(method, uri));
+        let Some(private) = allowing.map(|rule| rule.private).max() else {
             return Err(refused());
         };
         // A literal address never passes the resolver, so it is judged here.
-        let literal = uri
+        let host = uri
             .host()
             .map(|host| host.trim_start_matches('[').trim_end_matches(']'));
-        match literal.and_then(|host| host.parse::<IpAddr>().ok()) {
-            Some(address) if !rule.private && is_private(address) => Err(Denied::Address),
-            _ => Ok(()),
+        match host.and_then(|host| host.parse::<IpAddr>().ok()) {
+            Some(address) if !private && is_private(address) => Err(Denied::Address),
+            _ => Ok(private),
         }
-    }
-
-    /// Decides about one address that a host name resolved to. Only addresses that pass are connected to.
-    pub(crate) fn check_address(&self, host: &str, address: IpAddr) -> bool {
-        !is_private(address)
-            || self
-                .rules
-                .iter()
-                .any(|rule| rule.private && rule.host.eq_ignore_ascii_case(host))
     }
 }
 
@@ -214,7 +215,7 @@ fn has_dot_segment(path: &str) -> bool {
 
 /// Loopback, private, link-local (metadata services), shared, multicast and unspecified addresses, also in
 /// their IPv6 spellings (RFC 1918, 3927, 4193, 4291, 6598, 6890).
-fn is_private(address: IpAddr) -> bool {
+pub(super) fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
@@ -227,6 +228,8 @@ fn is_private(address: IpAddr) -> bool {
                 || (a == 100 && (64..128).contains(&b))
                 || (a == 192 && b == 0 && c == 0)
                 || (a == 198 && (18..20).contains(&b))
+                // Azure's platform address.
+                || v4.octets() == [168, 63, 129, 16]
                 || a >= 240
         }
         IpAddr::V6(v6) => {
@@ -246,7 +249,8 @@ fn is_private(address: IpAddr) -> bool {
                 || v6.is_unspecified()
                 || v6.is_multicast()
                 || (segments[0] & 0xfe00) == 0xfc00
-                || (segments[0] & 0xffc0) == 0xfe80
+                || (segments[0] & 0xff80) == 0xfe80
+                || segments[..3] == [0x64, 0xff9b, 1]
                 || embedded.is_some_and(is_private)
         }
     }
@@ -256,7 +260,7 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn check(rule: &str, method: &str, uri: &str) -> Result<(), Denied> {
+    fn check(rule: &str, method: &str, uri: &str) -> Result<bool, Denied> {
         let egress = Egress::new(vec![rule.parse().unwrap()]);
         egress.check(&method.parse().unwrap(), &uri.parse().unwrap())
     }
@@ -266,7 +270,7 @@ mod tests {
         let rule = "GET,PUT https://s3.test/bucket/app/";
         assert_eq!(
             check(rule, "PUT", "https://S3.test:443/bucket/app/state?x=1"),
-            Ok(())
+            Ok(true)
         );
         for (method, uri) in [
             ("DELETE", "https://s3.test/bucket/app/state"),
@@ -317,6 +321,9 @@ mod tests {
             "::a9fe:a9fe",
             "ff02::1",
             "198.18.0.1",
+            "168.63.129.16",
+            "fec0::1",
+            "64:ff9b:1::1",
             "240.0.0.1",
         ] {
             assert!(is_private(address.parse().unwrap()), "{address}");
@@ -338,9 +345,8 @@ mod tests {
         let derived = EgressRule::new(&[], &"http://127.0.0.1:9000/".parse().unwrap()).unwrap();
         let egress = Egress::new(vec![derived.clone()]);
         assert_eq!(egress.check(&Method::GET, &uri), Err(Denied::Address));
-        assert!(!egress.check_address("localhost", "127.0.0.1".parse().unwrap()));
         let egress = Egress::new(vec![derived.or_private(true)]);
-        assert_eq!(egress.check(&Method::GET, &uri), Ok(()));
+        assert_eq!(egress.check(&Method::GET, &uri), Ok(true));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Request, Response, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -34,52 +35,72 @@ const MAX_SILENCE: Duration = Duration::from_secs(120);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Idle connections that are kept for one host.
 const IDLE_CONNECTIONS: usize = 32;
-/// Longest header section of an answer. S3 keeps to 8 KiB.
-const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Buffer for what comes back. Bodies come through it in pieces of this size at most, and no header section
+/// may be longer.
+const READ_BUFFER: usize = 512 << 10;
 
 type PlainClient = Client<HttpConnector<Resolver>, RequestBody>;
 type TlsClient = Client<HttpsConnector<HttpConnector<Resolver>>, RequestBody>;
 
 /// The connections of one grant.
 pub(crate) struct Transport {
-    egress: Arc<Egress>,
+    egress: Egress,
+    /// To places that must have public addresses.
+    public: Clients,
+    /// To places that may have private ones. Apart, so that no request of the other kind finds their
+    /// connections.
+    private: Clients,
+    max_response: u64,
+}
+
+/// One client for each scheme.
+struct Clients {
     plain: PlainClient,
     /// Made when the first https request comes: reading the system's root certificates takes longer than
     /// all the rest of a start.
     tls: OnceLock<Option<TlsClient>>,
-    max_response: u64,
+    private: bool,
 }
 
-impl Transport {
-    /// `max_response`: bytes of the largest body that may come back.
-    pub(crate) fn new(egress: Egress, max_response: u64) -> Self {
-        let egress = Arc::new(egress);
-        let plain = client_builder().build(connector(&egress, true));
+impl Clients {
+    fn new(private: bool) -> Self {
         Self {
-            egress,
-            plain,
+            plain: client_builder().build(connector(private, true)),
             tls: OnceLock::new(),
-            max_response,
+            private,
         }
     }
 
     fn tls(&self) -> Result<&TlsClient, Error> {
         let client = self.tls.get_or_init(|| {
             let connector = HttpsConnectorBuilder::new()
-                .with_native_roots()
+                .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
                 .map_err(|error| tracing::error!(%error, "no system root certificates"))
                 .ok()?
                 .https_only()
                 .enable_http1()
-                .wrap_connector(connector(&self.egress, false));
+                .wrap_connector(connector(self.private, false));
             Some(client_builder().build(connector))
         });
         client.as_ref().ok_or(Error::ConfigurationError)
+    }
+}
+
+impl Transport {
+    /// `max_response`: bytes of the largest body that may come back.
+    pub(crate) fn new(egress: Egress, max_response: u64) -> Self {
+        Self {
+            egress,
+            public: Clients::new(false),
+            private: Clients::new(true),
+            max_response,
+        }
     }
 
     async fn send(
         &self,
         request: Request<WasiBody>,
+        private: bool,
         silence: Option<Duration>,
         between_bytes: Option<Duration>,
     ) -> Result<Response<WasiBody>, Error> {
@@ -90,10 +111,11 @@ impl Transport {
             inner,
             progress: Arc::clone(&progress),
         });
+        let clients = if private { &self.private } else { &self.public };
         let answer = if request.uri().scheme_str() == Some("https") {
-            self.tls()?.request(request)
+            clients.tls()?.request(request)
         } else {
-            self.plain.request(request)
+            clients.plain.request(request)
         };
         tokio::pin!(answer);
         let response = loop {
@@ -108,6 +130,14 @@ impl Transport {
                 Err(_) => {}
             }
         };
+        let says_its_length = response.body().size_hint().exact().is_some()
+            || response
+                .headers()
+                .contains_key(http::header::TRANSFER_ENCODING);
+        if !says_its_length {
+            // It ends when the connection does: nobody could tell that from breaking off in the middle.
+            return Err(Error::HttpProtocolError);
+        }
         Ok(response.map(|incoming| {
             ResponseBody::new(incoming, between_bytes, self.max_response).boxed_unsync()
         }))
@@ -120,13 +150,13 @@ fn client_builder() -> hyper_util::client::legacy::Builder {
         .pool_idle_timeout(IDLE_CONNECTION)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .pool_timer(TokioTimer::new())
-        .http1_max_buf_size(MAX_HEADER_BYTES.max(512 << 10));
+        .http1_max_buf_size(READ_BUFFER);
     builder
 }
 
-fn connector(egress: &Arc<Egress>, http_only: bool) -> HttpConnector<Resolver> {
+fn connector(private: bool, http_only: bool) -> HttpConnector<Resolver> {
     let resolver = Resolver {
-        egress: Arc::clone(egress),
+        private,
         system: GaiResolver::new(),
     };
     let mut connector = HttpConnector::new_with_resolver(resolver);
@@ -172,6 +202,20 @@ pub(crate) struct Door {
     pub(crate) record: Arc<CallRecord>,
 }
 
+impl Door {
+    /// Notes a request that the grant does not allow, for the operator.
+    fn refuse(&self, uri: &Uri, denied: Denied) -> Error {
+        tracing::warn!(host = uri.host(), ?denied, "request refused by the grant");
+        let error = match denied {
+            Denied::Address => Error::DestinationIpProhibited,
+            Denied::Rule(_) => Error::HttpRequestDenied,
+        };
+        let slot = self.record.denied.lock();
+        *slot.unwrap_or_else(PoisonError::into_inner) = Some((uri.clone(), denied));
+        error
+    }
+}
+
 type Sent = Result<
     (
         Response<WasiBody>,
@@ -188,31 +232,22 @@ impl WasiHttpHooks for Door {
         _body_outcome: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let transport = Arc::clone(&self.transport);
-        if let Err(denied) = transport.egress.check(request.method(), request.uri()) {
-            tracing::warn!(
-                host = request.uri().host(),
-                ?denied,
-                "request refused by the grant"
-            );
-            let error = match denied {
-                Denied::Address => Error::DestinationIpProhibited,
-                Denied::Rule(_) => Error::HttpRequestDenied,
-            };
-            let mut slot = self
-                .record
-                .denied
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *slot = Some((request.uri().clone(), denied));
-            return Box::new(async move { Err(error) });
-        }
+        let private = match transport.egress.check(request.method(), request.uri()) {
+            Ok(private) => private,
+            Err(denied) => {
+                let error = self.refuse(request.uri(), denied);
+                return Box::new(async move { Err(error) });
+            }
+        };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             self.record.mutating.store(true, Ordering::Relaxed);
         }
         let silence = options.and_then(|options| options.first_byte_timeout);
         let between_bytes = options.and_then(|options| options.between_bytes_timeout);
         Box::new(async move {
-            let response = transport.send(request, silence, between_bytes).await?;
+            let response = transport
+                .send(request, private, silence, between_bytes)
+                .await?;
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
             Ok((response, done))

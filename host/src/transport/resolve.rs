@@ -5,14 +5,13 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 use wasmtime_wasi_http::Error;
 
-use super::egress::Egress;
+use super::egress::is_private;
 
 /// Why no connection could be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +40,8 @@ impl From<&ConnectError> for Error {
 /// The system's resolver behind the grant's judgement.
 #[derive(Clone)]
 pub(crate) struct Resolver {
-    pub(crate) egress: Arc<Egress>,
+    /// The rule that allowed the request names its host, so it may be a private address.
+    pub(crate) private: bool,
     pub(crate) system: GaiResolver,
 }
 
@@ -55,8 +55,8 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let egress = Arc::clone(&self.egress);
-        let lookup = self.system.call(name.clone());
+        let private = self.private;
+        let lookup = self.system.call(name);
         Box::pin(async move {
             let found: Vec<SocketAddr> = lookup
                 .await
@@ -67,7 +67,7 @@ impl Service<Name> for Resolver {
             }
             let allowed: Vec<SocketAddr> = found
                 .into_iter()
-                .filter(|address| egress.check_address(name.as_str(), address.ip()))
+                .filter(|address| private || !is_private(address.ip()))
                 .collect();
             if allowed.is_empty() {
                 Err(ConnectError::Prohibited)
@@ -81,7 +81,9 @@ impl Service<Name> for Resolver {
 /// Tells a name that does not exist from a name server that does not answer: only the latter is worth
 /// another try. The standard library keeps getaddrinfo's code (EAI_AGAIN) to itself, but not its text.
 fn lookup_error(error: &std::io::Error) -> ConnectError {
-    if error.to_string().contains("Temporary failure") {
+    let text = error.to_string();
+    // glibc and musl.
+    if text.contains("Temporary failure") || text.contains("Try again") {
         ConnectError::LookupFailed
     } else {
         ConnectError::NoSuchHost
