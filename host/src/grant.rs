@@ -45,8 +45,9 @@ impl Grant {
         }
     }
 
-    /// For a person on their own machine. Network: the same objects, also over plain http and at private
-    /// addresses where the configuration or the environment names such an endpoint. Variables:
+    /// For a person on their own machine. Network: the same objects, also over plain http where the configuration
+    /// or the environment names such an endpoint, and at private addresses: a store of one's own, or AWS through
+    /// an interface endpoint of a VPC. Variables:
     /// [`LOCAL_VARIABLES`](crate::LOCAL_VARIABLES).
     pub fn local() -> Self {
         Self {
@@ -92,8 +93,7 @@ impl Grant {
         let derived = places(config, self.surroundings.as_ref()).await;
         rules.extend(derived.into_iter().filter_map(|place| {
             let rule = EgressRule::new(place.methods, &place.url)?;
-            (local || rule.is_https())
-                .then(|| rule.exactly(place.exact).or_private(local && place.named))
+            (local || rule.is_https()).then(|| rule.exactly(place.exact).or_private(local))
         }));
         Egress::new(rules)
     }
@@ -114,8 +114,6 @@ struct Place {
     url: Uri,
     /// This object alone, rather than everything whose path begins so.
     exact: bool,
-    /// The configuration or the environment names the host, rather than AWS's naming scheme.
-    named: bool,
 }
 
 const OBJECTS: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -133,23 +131,19 @@ async fn places(config: &Value, surroundings: &dyn Surroundings) -> Vec<Place> {
         Some(prefix) => format!("{}/", encoded(prefix)),
         None => "env%3A/".to_owned(),
     };
-    let (scheme, host, named) = match endpoint(config, surroundings).await {
+    let (scheme, host) = match endpoint(config, surroundings).await {
         Some(endpoint) => {
             let Some((scheme, rest)) = endpoint.split_once("://") else {
                 return Vec::new();
             };
-            (
-                scheme.to_owned(),
-                rest.trim_end_matches('/').to_owned(),
-                true,
-            )
+            (scheme.to_owned(), rest.trim_end_matches('/').to_owned())
         }
         None => {
             let Some(region) = region(config, surroundings).await else {
                 return Vec::new();
             };
             let suffix = dns_suffix(&region);
-            ("https".to_owned(), format!("s3.{region}.{suffix}"), false)
+            ("https".to_owned(), format!("s3.{region}.{suffix}"))
         }
     };
     let bases = bases(&scheme, &host, &bucket);
@@ -167,7 +161,6 @@ async fn places(config: &Value, surroundings: &dyn Surroundings) -> Vec<Place> {
                 methods,
                 url,
                 exact,
-                named,
             }));
         }
     }
