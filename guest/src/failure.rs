@@ -178,7 +178,7 @@ impl Context<'_> {
             "NoSuchBucket" => (
                 ErrorCode::NoSuchBucket,
                 format!(
-                    "the bucket \"{bucket}\" does not exist in the region \"{region}\" ({said}). \
+                    "the bucket \"{bucket}\" does not exist in the region \"{region}\": {said} \
                      Create it first, or correct the argument bucket; a bucket that was just made \
                      takes a minute to show."
                 ),

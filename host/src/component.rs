@@ -93,6 +93,9 @@ fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
     if Engine::detect_precompiled(bytes).is_some() {
         return Err(ComponentError::Precompiled.into());
     }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(ComponentError::Invalid("it is no WebAssembly at all".to_owned()).into());
+    }
     let engine = engine::settings()
         .and_then(|settings| engine::start(&settings))
         .map_err(|error| ComponentError::Instantiate(format!("no engine: {error:#}")))?;

@@ -64,3 +64,8 @@ pub use state_file::{
 pub use store::{Fence, Store};
 pub use surroundings::{AccessKey, LOCAL_VARIABLES, Local, Nothing, Refusal, Surroundings};
 pub use transport::{EgressRule, EgressRuleError};
+
+/// The programs in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -127,12 +127,18 @@ pub(super) fn json() -> String {
 /// The table as Markdown: first what this version honours, then what it refuses.
 pub(super) fn markdown() -> String {
     let mut text = String::new();
-    for (title, support) in [
-        ("Arguments", Support::Now),
-        ("Arguments that are not supported yet", Support::Later),
+    let later =
+        "To set one of these is an error. Their environment variables are not read yet.\n\n";
+    for (title, support, note) in [
+        ("Arguments", Support::Now, ""),
+        (
+            "Arguments that are not supported yet",
+            Support::Later,
+            later,
+        ),
     ] {
         text.push_str(&format!(
-            "## {title}\n\n| argument | type | default | environment | meaning |\n|---|---|---|---|---|\n"
+            "## {title}\n\n{note}| argument | type | default | environment | meaning |\n|---|---|---|---|---|\n"
         ));
         for argument in SCHEMA.iter().filter(|row| row.support == support) {
             let default = match argument.default {

@@ -181,6 +181,10 @@ pub(crate) fn request_error(error: &ClientError) -> Error {
                     if !connecting {
                         return Error::ConnectionTerminated;
                     }
+                    // What answers on this port does not speak TLS.
+                    if io.kind() == std::io::ErrorKind::InvalidData {
+                        return Error::TlsProtocolError;
+                    }
                 }
             }
         }
