@@ -20,9 +20,9 @@ async fn impatient(server: &DevStore, operation: &str, key_ends_with: &str) -> S
         key_ends_with: Some(key_ends_with.to_owned()),
         skip: 0,
         times: 1,
-        fault: Fault::DelayAnswer { ms: 5_000 },
+        fault: Fault::DelayAnswer { ms: 30_000 },
     });
-    let limits = Limits::default().wall_clock(Duration::from_millis(500));
+    let limits = Limits::default().wall_clock(Duration::from_secs(2));
     let backend = Backend::builder().limits(limits).build().await.unwrap();
     let store = backend
         .store(server.backend_block("app"))

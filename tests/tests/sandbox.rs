@@ -133,7 +133,7 @@ async fn hoarding_hits_the_memory_limit() {
 #[tokio::test]
 async fn waiting_for_ever_hits_the_wall_clock() {
     let store = store(
-        Limits::default().wall_clock(Duration::from_millis(200)),
+        Limits::default().wall_clock(Duration::from_secs(1)),
         Grant::sealed(),
     )
     .await;
