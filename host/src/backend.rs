@@ -74,6 +74,18 @@ impl BackendBuilder {
     }
 }
 
+/// Runs one function of the contract that needs no store, in an instance that reaches nothing.
+macro_rules! ask {
+    ($backend:expr, $surroundings:expr, $function:ident($($argument:expr),*)) => {{
+        let backend: &Backend = $backend;
+        let mut instance = backend.without_network($surroundings).await?;
+        let call = instance.begin_call();
+        let exports = instance.exports.cofferdam_state_backend_state_store();
+        let answer = exports.$function(&mut instance.store, $($argument),*);
+        within(backend.limits.wall_clock, &call, answer).await
+    }};
+}
+
 impl Backend {
     /// A backend with the embedded component and the default limits, unless told otherwise.
     pub fn builder() -> BackendBuilder {
@@ -108,15 +120,7 @@ impl Backend {
     /// # Errors
     /// [`Error::Limit`] or [`Error::Trap`].
     pub async fn schema(&self) -> Result<String, Error> {
-        let mut instance = self.without_network(Grant::sealed().ask()).await?;
-        let call = instance.begin_call();
-        let exports = instance.exports.cofferdam_state_backend_state_store();
-        within(
-            self.limits.wall_clock,
-            &call,
-            exports.call_schema(&mut instance.store),
-        )
-        .await
+        ask!(self, Grant::sealed().ask(), call_schema())
     }
 
     /// Checks a configuration without touching the network. Empty: nothing to complain about.
@@ -125,15 +129,7 @@ impl Backend {
     /// [`Error::Limit`] or [`Error::Trap`].
     pub async fn validate(&self, config: &Value, grant: &Grant) -> Result<Vec<Diagnostic>, Error> {
         let config = Zeroizing::new(config.to_string());
-        let mut instance = self.without_network(grant.ask()).await?;
-        let call = instance.begin_call();
-        let exports = instance.exports.cofferdam_state_backend_state_store();
-        let found = within(
-            self.limits.wall_clock,
-            &call,
-            exports.call_validate(&mut instance.store, &config),
-        )
-        .await?;
+        let found = ask!(self, grant.ask(), call_validate(&config))?;
         Ok(found.into_iter().map(convert::diagnostic).collect())
     }
 
@@ -143,16 +139,9 @@ impl Backend {
     /// [`Error::Configuration`] with what is wrong, [`Error::Limit`] or [`Error::Trap`].
     pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<String, Error> {
         let config = Zeroizing::new(config.to_string());
-        let mut instance = self.without_network(grant.ask()).await?;
-        let call = instance.begin_call();
-        let exports = instance.exports.cofferdam_state_backend_state_store();
-        within(
-            self.limits.wall_clock,
-            &call,
-            exports.call_explain(&mut instance.store, &config),
-        )
-        .await?
-        .map_err(|list| Error::Configuration(list.into_iter().map(convert::diagnostic).collect()))
+        ask!(self, grant.ask(), call_explain(&config))?.map_err(|list| {
+            Error::Configuration(list.into_iter().map(convert::diagnostic).collect())
+        })
     }
 
     /// An instance that reaches nothing: for questions about configurations.

@@ -10,6 +10,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use crate::bindings::StateBackendPre;
+use crate::checksum::hex;
 use crate::instance::Guest;
 use crate::{ComponentError, Error, engine};
 
@@ -178,13 +179,4 @@ fn link(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
         crate::instance::HasGuest,
     >(l, |guest| guest)?;
     Ok(linker)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

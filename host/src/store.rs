@@ -172,7 +172,10 @@ impl Store {
             Ok(Reading::State(state)) if checksum::sha256(&state.bytes).await == sha256 => {
                 Ok(state.revision)
             }
-            Ok(_) => Err(after_read_back(error, "read back, it holds another state")),
+            Ok(_) => Err(after_read_back(
+                error,
+                "read back, this state is not what is stored",
+            )),
             Err(_) => Err(error),
         }
     }

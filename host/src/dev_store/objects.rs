@@ -15,6 +15,8 @@ use s3s::dto::ETagCondition;
 use s3s::{S3Error, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
+use crate::checksum::hex;
+
 use super::checksum::{Checksum, Verified};
 use super::disk::{Disk, Staged};
 use super::listing::{Page, Query, page};
@@ -564,13 +566,4 @@ fn failed(condition: &str) -> S3Error {
 
 fn internal(error: io::Error) -> S3Error {
     s3_error!(InternalError, "The disk failed: {error}")
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

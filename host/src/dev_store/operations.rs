@@ -9,11 +9,13 @@ use std::time::SystemTime;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
+use crate::checksum::hex;
+
 use super::checksum::Algorithm;
 use super::entries::{common_prefixes, contents, encoder, etag, query, timestamp};
 use super::listing::After;
 use super::log::Caller;
-use super::objects::{Conditions, Headers, Metadata, Object, Objects, hex};
+use super::objects::{Conditions, Headers, Metadata, Object, Objects};
 use super::transfer::{blocking, frames, receive, refuse_customer_key, without_chunking};
 use super::uploads::{Listed, Part as StoredPart, Upload};
 

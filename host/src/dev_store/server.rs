@@ -24,10 +24,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::checksum::hex;
+
 use super::checksum::{Algorithm, Checksum};
 use super::faults::{Faults, Instead, Plan};
 use super::log::{self, Caller, Log};
-use super::objects::{Conditions, Headers, Object, Objects, hex};
+use super::objects::{Conditions, Headers, Object, Objects};
 
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;

@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::{S3Result, s3_error};
 
+use crate::checksum::hex;
+
 use super::checksum::{Algorithm, Checksum};
-use super::objects::{Headers, hex};
+use super::objects::Headers;
 
 /// Every part but the last has at least this many bytes; S3's number.
 const SMALLEST_PART: usize = 5 * 1024 * 1024;
