@@ -1,6 +1,6 @@
 //! The calendar, as far as signatures, headers and lock records need it.
 //!
-//! Three formats of dates and no arithmetic: a library for dates would be a tenth of the component.
+//! A few formats of dates and no arithmetic: a library for dates would be a tenth of the component.
 
 use std::time::Duration;
 
@@ -37,14 +37,44 @@ pub(crate) fn parse_http_date(date: &str) -> Option<Duration> {
     u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
+/// Reads a date of RFC 3339: seconds since 1970, and the digits of the fraction: at most nine, without zeros at their
+/// end. None: it is no such date.
+pub(crate) fn parse_rfc3339(date: &str) -> Option<(i64, &str)> {
+    let (date, rest) = date.trim().split_once(['T', 't'])?;
+    let (time, fraction, offset) = split_time(rest)?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_date = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let minutes = (days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - offset;
+    Some((minutes * 60 + second, fraction))
+}
+
+/// A time since 1970 in RFC 3339, UTC, whole seconds: `2013-05-24T00:00:00Z`.
+pub(crate) fn format_rfc3339(time: Duration) -> String {
+    let basic = basic_format(time);
+    let part = |from: usize, to: usize| basic.get(from..to).unwrap_or_default();
+    format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4),
+        part(4, 6),
+        part(6, 8),
+        part(9, 11),
+        part(11, 13),
+        part(13, 15)
+    )
+}
+
 /// A number of exactly so many digits.
-pub(crate) fn number(text: &str, width: usize) -> Option<i64> {
+fn number(text: &str, width: usize) -> Option<i64> {
     let is_number = text.len() == width && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }
 }
 
 /// How many days a month has.
-pub(crate) fn days_of(year: i64, month: i64) -> i64 {
+fn days_of(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -54,7 +84,7 @@ pub(crate) fn days_of(year: i64, month: i64) -> i64 {
 }
 
 /// Days from 1970-01-01, in the Gregorian calendar. Years begin in March here, so that a leap day ends one.
-pub(crate) fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -74,6 +104,44 @@ pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     let month = (shifted_month + 2) % 12 + 1;
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
+}
+
+/// Splits `15:04:05.678Z` into time, fraction and the offset in minutes.
+fn split_time(text: &str) -> Option<(&str, &str, i64)> {
+    let zone = text.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = text.split_at(zone);
+    let offset = match zone.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign, ..] => {
+            let [hours, minutes] = numbers(zone.get(1..)?, ':', [2, 2])?;
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 60 + minutes;
+            if *sign == b'-' { -offset } else { offset }
+        }
+        [] => return None,
+    };
+    let (time, fraction) = match clock.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (clock, ""),
+    };
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = fraction.get(..9).unwrap_or(fraction);
+    Some((time, fraction.trim_end_matches('0'), offset))
+}
+
+/// Numbers of exactly these widths, with a separator between them.
+fn numbers<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> Option<[i64; N]> {
+    let mut parts = text.split(separator);
+    let mut values = [0; N];
+    for (value, width) in values.iter_mut().zip(widths) {
+        *value = number(parts.next()?, width)?;
+    }
+    parts.next().is_none().then_some(values)
 }
 
 #[cfg(test)]
@@ -115,5 +183,20 @@ mod tests {
         ] {
             assert_eq!(parse_http_date(garbage), None, "{garbage}");
         }
+    }
+    #[test]
+    fn dates_of_rfc_3339_are_read_in_any_zone() {
+        for (date, read) in [
+            ("2013-05-24T01:02:03Z", Some((1_369_357_323, ""))),
+            ("2013-05-24t03:02:03.120+02:00", Some((1_369_357_323, "12"))),
+            ("1969-12-31T23:59:59Z", Some((-1, ""))),
+            ("2013-05-24 01:02:03Z", None),
+            ("2013-05-24T01:02:03", None),
+            ("2013-02-29T01:02:03Z", None),
+        ] {
+            assert_eq!(parse_rfc3339(date), read, "{date}");
+        }
+        let time = Duration::from_secs(1_369_357_323);
+        assert_eq!(format_rfc3339(time), "2013-05-24T01:02:03Z");
     }
 }

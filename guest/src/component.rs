@@ -1,8 +1,11 @@
 //! The component's exports: each hands its call to the library and adds nothing.
 
 use crate::bindings;
+use crate::bindings::exports::cofferdam::state_backend::inspection::{
+    DigestReport, Guest as Inspection, ProbeOptions,
+};
 use crate::bindings::exports::cofferdam::state_backend::state_store::{
-    Guest, GuestStore, Opened, Store as StoreHandle,
+    Guest, GuestStore, Opened, Store as StoreHandle, StoreBorrow,
 };
 use crate::config;
 use crate::contract::{
@@ -70,6 +73,31 @@ impl GuestStore for Store<Wasi> {
 
     fn holders(&self, workspace: String) -> Result<Vec<Holder>, Error> {
         self.holders(&workspace)
+    }
+}
+
+impl Inspection for Component {
+    fn probe(store: StoreBorrow<'_>, options: ProbeOptions) -> Result<String, Error> {
+        store.get::<Store<Wasi>>().probe(options)
+    }
+
+    fn compare_digest(store: StoreBorrow<'_>, workspace: String) -> Result<DigestReport, Error> {
+        store.get::<Store<Wasi>>().compare_digest(&workspace)
+    }
+
+    fn record_digest(
+        store: StoreBorrow<'_>,
+        workspace: String,
+        expected: Option<String>,
+        digest: Option<String>,
+        lock: Option<HeldLock>,
+    ) -> Result<(), Error> {
+        store.get::<Store<Wasi>>().record_digest(
+            &workspace,
+            expected.as_deref(),
+            digest.as_deref(),
+            lock.as_ref(),
+        )
     }
 }
 

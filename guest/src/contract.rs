@@ -7,6 +7,9 @@ pub use crate::bindings::cofferdam::state_backend::types::{
     Checksum, DeleteOptions, Diagnostic, Error, ErrorCode, Expectation, HeldLock, Holder, LockInfo,
     Outcome, Reading, Revision, Severity, State, UnlockBy, WriteOptions,
 };
+pub use crate::bindings::exports::cofferdam::state_backend::inspection::{
+    DigestReport, Generation, ProbeOptions,
+};
 pub use crate::bindings::exports::cofferdam::state_backend::state_store::{Fence, OpenOptions};
 
 use crate::config;

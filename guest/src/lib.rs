@@ -10,10 +10,14 @@ mod calendar;
 mod component;
 pub mod config;
 pub mod contract;
+mod credentials;
+mod dynamodb;
 mod failure;
 mod lock;
 mod lock_record;
+mod operation;
 pub mod platform;
+pub mod probe;
 mod s3;
 pub mod secret;
 mod state_head;
@@ -33,5 +37,10 @@ pub use store::Store;
     reason = "generated from wit/"
 )]
 mod bindings {
-    wit_bindgen::generate!({ world: "state-backend", path: "../wit", generate_all });
+    wit_bindgen::generate!({
+        world: "state-backend",
+        path: "../wit",
+        features: ["inspection"],
+        generate_all,
+    });
 }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::calendar::{civil, days_of, days_since_epoch, number};
+use crate::calendar::{civil, parse_rfc3339};
 use crate::contract::LockInfo;
 
 /// The record as Go's `encoding/json` writes it.
@@ -102,22 +102,15 @@ pub(crate) fn to_text(info: &LockInfo) -> String {
 /// A date of RFC 3339 in the form that Go writes: UTC, at most nine digits of fraction, none of them a trailing zero.
 /// None: it is no such date.
 pub(crate) fn normalised_date(date: &str) -> Option<String> {
-    let (date, rest) = date.trim().split_once(['T', 't'])?;
-    let (time, fraction, offset) = split_time(rest)?;
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let is_date = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
-    if !is_date || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let minutes = (days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - offset;
-    let (year, month, day) = civil(minutes.div_euclid(24 * 60));
+    let (seconds, fraction) = parse_rfc3339(date)?;
+    let (year, month, day) = civil(seconds.div_euclid(86_400));
     if !(0..=9999).contains(&year) {
         return None;
     }
-    let (hour, minute) = (
-        minutes.div_euclid(60).rem_euclid(24),
-        minutes.rem_euclid(60),
+    let (hour, minute, second) = (
+        seconds.div_euclid(3600).rem_euclid(24),
+        seconds.div_euclid(60).rem_euclid(60),
+        seconds.rem_euclid(60),
     );
     let point = if fraction.is_empty() { "" } else { "." };
     Some(format!(
@@ -142,44 +135,6 @@ fn escape(out: &mut String, text: &str) {
             _ => out.push(character),
         }
     }
-}
-
-/// Splits `15:04:05.678Z` into time, fraction and the offset in minutes.
-fn split_time(text: &str) -> Option<(&str, &str, i64)> {
-    let zone = text.find(['Z', 'z', '+', '-'])?;
-    let (clock, zone) = text.split_at(zone);
-    let offset = match zone.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [sign, ..] => {
-            let [hours, minutes] = numbers(zone.get(1..)?, ':', [2, 2])?;
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            let offset = hours * 60 + minutes;
-            if *sign == b'-' { -offset } else { offset }
-        }
-        [] => return None,
-    };
-    let (time, fraction) = match clock.split_once('.') {
-        Some((_, "")) => return None,
-        Some(parts) => parts,
-        None => (clock, ""),
-    };
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let fraction = fraction.get(..9).unwrap_or(fraction);
-    Some((time, fraction.trim_end_matches('0'), offset))
-}
-
-/// Numbers of exactly these widths, with a separator between them.
-fn numbers<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> Option<[i64; N]> {
-    let mut parts = text.split(separator);
-    let mut values = [0; N];
-    for (value, width) in values.iter_mut().zip(widths) {
-        *value = number(parts.next()?, width)?;
-    }
-    parts.next().is_none().then_some(values)
 }
 
 #[cfg(test)]

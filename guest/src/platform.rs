@@ -31,10 +31,34 @@ pub trait Random {
     fn next_u64(&self) -> u64;
 }
 
-/// What the host offers besides the network; it may refuse each.
+/// What the host offers besides the network; it may refuse each, and refuses by default what it does not implement.
 pub trait Surroundings: Environment {
     /// Credentials that the host lends. `None`: the host has none, or refuses.
-    fn credentials(&self) -> Option<AccessKey>;
+    fn credentials(&self) -> Option<Credentials>;
+
+    /// A file of the user's, whole: shared config, tokens.
+    ///
+    /// # Errors
+    /// Why the host does not answer.
+    fn read_file(&self, _path: &str) -> Result<Vec<u8>, Refusal> {
+        Err(Refusal::Denied)
+    }
+
+    /// Replaces a file, whole or not at all.
+    ///
+    /// # Errors
+    /// Why the host does not do it.
+    fn replace_file(&self, _path: &str, _bytes: &[u8]) -> Result<(), Refusal> {
+        Err(Refusal::Denied)
+    }
+
+    /// Runs a command and answers with what it prints; that may be a secret.
+    ///
+    /// # Errors
+    /// Why the host does not run it, or how it failed.
+    fn run(&self, _command: &str) -> Result<Vec<u8>, Refusal> {
+        Err(Refusal::Denied)
+    }
 
     /// Hands a warning that arises while working to the person.
     fn report(&self, diagnostic: Diagnostic);
@@ -51,6 +75,11 @@ pub trait Transport {
     /// # Errors
     /// Says, above all, whether the request can have reached the store.
     fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError>;
+
+    /// Sends several requests with small bodies, as far as possible at the same time, and answers in their order.
+    fn send_all(&self, requests: &[HttpRequest<'_>]) -> Vec<Result<HttpResponse, TransportError>> {
+        requests.iter().map(|request| self.send(request)).collect()
+    }
 }
 
 /// Credentials for signing.
@@ -64,9 +93,31 @@ pub struct AccessKey {
     pub session_token: Option<Secret>,
 }
 
+/// Credentials, and for how long they are good.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// What requests are signed with.
+    pub key: AccessKey,
+    /// Seconds since 1970. None: they do not expire.
+    pub expires_at: Option<u64>,
+    /// The account that they belong to, where their source says so.
+    pub account_id: Option<String>,
+}
+
+/// Why the host does not do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The grant of this store does not allow it.
+    Denied,
+    /// It went wrong; the reason holds no secret.
+    Failed(String),
+    /// There is no such thing.
+    NotFound,
+}
+
 /// A request, ready to be sent: signed, its path and query percent-encoded.
 pub struct HttpRequest<'a> {
-    /// `GET`, `PUT` or `DELETE`.
+    /// What the request line begins with.
     pub method: Method,
     /// `http` or `https`.
     pub scheme: &'a str,
@@ -89,6 +140,8 @@ pub enum Method {
     Delete,
     /// Reads an object or a listing.
     Get,
+    /// Asks a service other than S3 for whatever its body says.
+    Post,
     /// Stores an object.
     Put,
 }
@@ -99,6 +152,7 @@ impl Method {
         match self {
             Method::Delete => "DELETE",
             Method::Get => "GET",
+            Method::Post => "POST",
             Method::Put => "PUT",
         }
     }

@@ -791,6 +791,9 @@ fn what_the_host_forbids_is_not_tried_again() {
 #[test]
 fn without_credentials_nothing_is_sent() {
     let fake = Fake::default();
+    // No instance either.
+    let (name, value) = ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned());
+    fake.world().variables.insert(name, value);
     let config = "{\"bucket\":\"tfstate\",\"key\":\"k\",\"region\":\"eu-west-1\",\
                   \"skip_credentials_validation\":true}";
     let options = cofferdam_s3::contract::OpenOptions {

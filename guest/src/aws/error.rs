@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::calendar;
 use crate::platform::HttpResponse;
 
@@ -17,7 +19,7 @@ const MAX_TEXT: usize = 400;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreError {
     pub(crate) status: u16,
-    /// S3's error code, such as `NoSuchKey`; none when the body is no error of S3.
+    /// The error code, such as `NoSuchKey`; none when the body is no error of AWS.
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) request_id: Option<String>,
@@ -38,19 +40,28 @@ impl StoreError {
         let mut error = Self {
             status: response.status,
             region: header("x-amz-bucket-region"),
-            request_id: header("x-amz-request-id"),
+            request_id: header("x-amz-request-id").or_else(|| header("x-amzn-requestid")),
             retry_after: response
                 .header("retry-after")
                 .and_then(|value| value.trim().parse().ok()),
             date: response.header("date").and_then(calendar::parse_http_date),
             ..Self::default()
         };
+        if body.starts_with(b"{") {
+            error.take_json(body);
+            // `Name:http://…`
+            if let Some(kind) = header("x-amzn-errortype") {
+                error.code = kind.split(':').next().map(str::to_owned);
+            }
+            return error;
+        }
         // What was read of a body that breaks off still counts.
         let _ = xml::visit_texts(body, |path, text| {
-            let field = match path {
+            // STS and IAM wrap it.
+            let field = match path.strip_prefix("ErrorResponse/").unwrap_or(path) {
                 "Error/Code" => &mut error.code,
                 "Error/Message" => &mut error.message,
-                "Error/RequestId" => &mut error.request_id,
+                "Error/RequestId" | "RequestId" => &mut error.request_id,
                 "Error/Region" => &mut error.region,
                 "Error/Header" | "Error/Condition" | "Error/ArgumentName" => &mut error.culprit,
                 _ => return,
@@ -60,6 +71,23 @@ impl StoreError {
             }
         });
         error
+    }
+
+    /// Takes code and message out of an answer of a service that speaks JSON.
+    fn take_json(&mut self, body: &[u8]) {
+        let body = String::from_utf8_lossy(body);
+        let body: Value = serde_json::from_str(&body).unwrap_or_default();
+        let text = |names: &[&str]| {
+            let mut texts = names.iter().filter_map(|name| body.get(name)?.as_str());
+            texts.find_map(presentable)
+        };
+        // The code comes behind its namespace: `com.amazonaws.dynamodb.v20120810#ResourceNotFoundException`.
+        let code = text(&["__type", "code", "error"]);
+        self.code = code.map(|code| match code.rsplit_once('#') {
+            Some((_, code)) => code.to_owned(),
+            None => code,
+        });
+        self.message = text(&["message", "Message", "error_description"]);
     }
 
     /// The code, or nothing.
@@ -72,18 +100,25 @@ impl StoreError {
         self.status == 404 && matches!(self.code(), "NoSuchKey" | "NotFound")
     }
 
-    /// What is stored is not what the request's condition wants. S3 answers 404 when nothing is stored.
-    pub(crate) fn is_failed_condition(&self) -> bool {
-        self.status == 412 || self.is_no_such_key()
+    /// What was to be made is there already.
+    pub(crate) fn is_already_there(&self) -> bool {
+        self.status == 412 || self.code() == "ConditionalCheckFailedException"
     }
 
-    /// Another request for the same object came in between: not a verdict on the condition.
+    /// What is stored is not what the request's condition wants. S3 answers 404 when nothing is stored.
+    pub(crate) fn is_failed_condition(&self) -> bool {
+        self.is_already_there() || self.is_no_such_key()
+    }
+
+    /// Another request for the same object or item came in between: not a verdict on the condition.
     pub(crate) fn is_conflict(&self) -> bool {
-        self.status == 409
-            && matches!(
-                self.code(),
-                "" | "ConditionalRequestConflict" | "OperationAborted"
-            )
+        match self.code() {
+            "" | "ConditionalRequestConflict" | "OperationAborted" => self.status == 409,
+            code => matches!(
+                code,
+                "ReplicatedWriteConflictException" | "TransactionConflictException"
+            ),
+        }
     }
 
     /// The store does not know conditional requests.
@@ -98,6 +133,14 @@ impl StoreError {
     /// The store does not know something that the request asks for.
     pub(crate) fn is_not_implemented(&self) -> bool {
         self.status == 501 || self.code() == "NotImplemented"
+    }
+
+    /// Whether the store's message holds a word, in any case.
+    pub(crate) fn says(&self, word: &str) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        message
+            .to_ascii_lowercase()
+            .contains(&word.to_ascii_lowercase())
     }
 
     /// The store complains of a checksum header.

@@ -5,14 +5,17 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::{BucketLocation, Settings};
+use crate::config::Settings;
+use crate::credentials::{Credentials, Memory, Outside, ProviderError, Services, Session};
 use crate::platform::{
     AccessKey, HttpBody, HttpRequest, HttpResponse, Method, Platform, Timeouts, TransportError,
 };
 
 use super::error::StoreError;
+use super::pace::Pace;
 use super::retry::{self, Cause, Verdict};
 use super::sign::{self, Signable};
 
@@ -45,9 +48,24 @@ const MAX_REFUSED_CONNECTIONS: u32 = 9;
 /// The last second that a signature can name, in the year 9999.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
-/// One operation on the store, to be sent.
+/// Where a request goes, and what its signature is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'p> {
+    /// As credentials are scoped, such as `s3`.
+    pub(crate) service: &'static str,
+    /// `http` or `https`.
+    pub(crate) scheme: &'p str,
+    /// Host and, unless it is the scheme's default, port.
+    pub(crate) authority: &'p str,
+    pub(crate) region: &'p str,
+}
+
+/// One operation on a service, to be sent.
 pub(crate) struct Request<'r> {
+    pub(crate) place: Place<'r>,
     pub(crate) method: Method,
+    /// Whether it can change something there: then an attempt without an answer leaves a doubt.
+    pub(crate) changes: bool,
     /// Path, and query where there is one; percent-encoded, starts with `/`.
     pub(crate) path_and_query: String,
     /// Without those that every request has.
@@ -110,6 +128,16 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// For an answer that says it was done but makes no sense. `ambiguous`: it may have been done.
+    pub(crate) fn misunderstood(what: &str, ambiguous: bool) -> Self {
+        Self {
+            cause: Cause::Transport(TransportError::Broken(what.to_owned())),
+            attempts: 1,
+            ambiguous,
+            out_of_time: false,
+        }
+    }
+
     /// The store's error, when there is one.
     pub(crate) fn refusal(&self) -> Option<&StoreError> {
         match &self.cause {
@@ -128,30 +156,37 @@ impl Failure {
 pub(crate) struct Client<'a, P> {
     platform: &'a P,
     settings: &'a Settings,
-    location: &'a BucketLocation,
+    session: &'a Session,
+    memory: &'a Memory,
+    /// None: attempts are not held back.
+    pace: Option<&'a Mutex<Pace>>,
     /// What to add to our clock to get the store's. Seconds.
     skew: &'a AtomicI64,
     /// When the call must end, on the monotonic clock.
     deadline: Option<Duration>,
-    /// Fetched once a call: the host may change them at any time.
-    key: RefCell<Option<AccessKey>>,
+    /// Fetched anew by every call: the host may change them at any time.
+    credentials: RefCell<Option<Credentials>>,
 }
 
 impl<'a, P: Platform> Client<'a, P> {
     pub(crate) fn new(
         platform: &'a P,
         settings: &'a Settings,
-        location: &'a BucketLocation,
+        session: &'a Session,
+        memory: &'a Memory,
+        pace: Option<&'a Mutex<Pace>>,
         skew: &'a AtomicI64,
         budget: Option<Duration>,
     ) -> Self {
         Self {
             platform,
             settings,
-            location,
+            session,
+            memory,
+            pace,
             skew,
             deadline: budget.map(|budget| platform.monotonic().saturating_add(budget)),
-            key: RefCell::new(None),
+            credentials: RefCell::new(None),
         }
     }
 
@@ -171,13 +206,19 @@ impl<'a, P: Platform> Client<'a, P> {
                 failure.out_of_time = true;
                 return Err(failure);
             }
+            if !self.keep_pace() {
+                failure.out_of_time = true;
+                return Err(failure);
+            }
             let clock = self.store_clock();
             failure.attempts += 1;
-            failure.cause = match self.attempt(request, clock) {
+            let outcome = self.attempt(request, clock);
+            self.learn_pace(outcome.as_ref().err());
+            failure.cause = match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
             };
-            failure.ambiguous |= request.method != Method::Get && failure.cause.may_have_happened();
+            failure.ambiguous |= request.changes && failure.cause.may_have_happened();
             match retry::verdict(&failure.cause, clock) {
                 Verdict::Again => {
                     retries += 1;
@@ -206,6 +247,30 @@ impl<'a, P: Platform> Client<'a, P> {
         }
     }
 
+    /// Sends all of them at once, each a single time, and judges the answers in their order. What happened to a request
+    /// without an answer is for the caller to find out.
+    pub(crate) fn send_all_once(&self, requests: &[Request<'_>]) -> Vec<Result<Answer, Cause>> {
+        let clock = self.store_clock();
+        let headers: Result<Vec<_>, _> = requests
+            .iter()
+            .map(|request| self.signed_headers(request, &self.key()?, clock))
+            .collect();
+        let headers = match headers {
+            Ok(headers) => headers,
+            Err(cause) => return requests.iter().map(|_| Err(cause.clone())).collect(),
+        };
+        let ready: Vec<_> = requests
+            .iter()
+            .zip(&headers)
+            .map(|(request, headers)| self.ready(request, headers))
+            .collect();
+        let responses = self.platform.send_all(&ready).into_iter();
+        responses
+            .zip(requests)
+            .map(|(response, request)| judge(response.map_err(Cause::Transport)?, request))
+            .collect()
+    }
+
     /// Waits, unless the call would then be out of time.
     pub(crate) fn pause(&self, duration: Duration) -> bool {
         let fits = self.remaining().is_none_or(|left| duration < left);
@@ -215,12 +280,35 @@ impl<'a, P: Platform> Client<'a, P> {
         fits
     }
 
+    /// Waits until the adaptive mode lets an attempt go; false as [`Self::pause`].
+    fn keep_pace(&self) -> bool {
+        let take = || {
+            let mut pace = self.pace?.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.take(self.platform.monotonic())
+        };
+        while let Some(wait) = take() {
+            if !self.pause(wait) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn learn_pace(&self, failure: Option<&Cause>) {
+        let Some(pace) = self.pace else { return };
+        let is_throttled =
+            matches!(failure, Some(Cause::Store(error)) if retry::is_throttling(error));
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.learn(is_throttled, self.platform.monotonic());
+    }
+
     /// Waits before a conditional request is repeated that collided with another one; see [`Self::pause`].
     pub(crate) fn pause_after_collision(&self, round: u32) -> bool {
         self.pause(retry::collision_pause(round, self.platform.next_u64()))
     }
 
-    fn remaining(&self) -> Option<Duration> {
+    /// How much of the call's time is left. None: it may take as long as it wants.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
         let deadline = self.deadline?;
         Some(deadline.saturating_sub(self.platform.monotonic()))
     }
@@ -237,39 +325,30 @@ impl<'a, P: Platform> Client<'a, P> {
     fn attempt(&self, request: &Request<'_>, clock: Duration) -> Result<Answer, Cause> {
         let key = self.key()?;
         let headers = self.signed_headers(request, &key, clock)?;
+        let response = self.platform.send(&self.ready(request, &headers));
+        judge(response.map_err(Cause::Transport)?, request)
+    }
+
+    /// The request as the platform takes it.
+    fn ready<'r>(
+        &self,
+        request: &'r Request<'_>,
+        headers: &'r [(String, String)],
+    ) -> HttpRequest<'r> {
         let upload = request.body.map_or(0, |body| body.bytes.len() as u64);
-        let response = self
-            .platform
-            .send(&HttpRequest {
-                method: request.method,
-                scheme: &self.location.scheme,
-                authority: &self.location.authority,
-                path_and_query: &request.path_and_query,
-                headers: &headers,
-                body: request.body.map(|body| body.bytes),
-                timeouts: Timeouts {
-                    connect: CONNECT_TIMEOUT,
-                    first_byte: FIRST_BYTE_TIMEOUT + Duration::from_secs(upload / SLOWEST_UPLOAD),
-                    between_bytes: BETWEEN_BYTES_TIMEOUT,
-                    total: self.remaining(),
-                },
-            })
-            .map_err(Cause::Transport)?;
-        match (response.status, request.method) {
-            (200..=299, Method::Get) => collect(response, request.limit).map_err(Cause::Transport),
-            // The status says it all: what a later part of the answer could not say any more is ignored.
-            (200..=299, _) | (304, Method::Get) => {
-                let (response, _) = drain(response);
-                Ok(Answer {
-                    status: response.status,
-                    headers: response.headers,
-                    body: AnswerBody::Whole(Vec::new()),
-                })
-            }
-            _ => {
-                let (response, body) = drain(response);
-                Err(Cause::Store(Box::new(StoreError::of(&response, &body))))
-            }
+        HttpRequest {
+            method: request.method,
+            scheme: request.place.scheme,
+            authority: request.place.authority,
+            path_and_query: &request.path_and_query,
+            headers,
+            body: request.body.map(|body| body.bytes),
+            timeouts: Timeouts {
+                connect: CONNECT_TIMEOUT,
+                first_byte: FIRST_BYTE_TIMEOUT + Duration::from_secs(upload / SLOWEST_UPLOAD),
+                between_bytes: BETWEEN_BYTES_TIMEOUT,
+                total: self.remaining(),
+            },
         }
     }
 
@@ -280,11 +359,7 @@ impl<'a, P: Platform> Client<'a, P> {
         clock: Duration,
     ) -> Result<Vec<(String, String)>, Cause> {
         let mut headers = request.headers.clone();
-        let user_agent = match &self.settings.user_agent_suffix {
-            Some(suffix) => format!("{USER_AGENT} {suffix}"),
-            None => USER_AGENT.to_owned(),
-        };
-        headers.push(("user-agent".to_owned(), user_agent));
+        headers.push(("user-agent".to_owned(), user_agent(self.settings)));
         let payload_sha256 = match &request.body {
             Some(body) => {
                 let length = body.bytes.len().to_string();
@@ -295,11 +370,12 @@ impl<'a, P: Platform> Client<'a, P> {
         };
         let signable = Signable {
             method: request.method,
-            authority: &self.location.authority,
+            authority: request.place.authority,
             path_and_query: &request.path_and_query,
             headers: &headers,
             payload_sha256: &payload_sha256,
-            region: &self.location.region,
+            region: request.place.region,
+            service: request.place.service,
             time: clock,
         };
         let signature = sign::signature(&signable, key).map_err(Cause::Unsendable)?;
@@ -307,44 +383,52 @@ impl<'a, P: Platform> Client<'a, P> {
         Ok(headers)
     }
 
-    /// The credentials that the host lends, else those of the configuration.
+    /// What to sign with, good at this moment.
     fn key(&self) -> Result<AccessKey, Cause> {
-        if let Some(key) = &*self.key.borrow() {
-            return Ok(key.clone());
+        let now = self.platform.now().as_secs();
+        if let Some(known) = &*self.credentials.borrow()
+            && known.expires_at.is_none_or(|end| now < end)
+        {
+            return Ok(known.key.clone());
         }
-        let key = self.fetch_key().ok_or(Cause::NoCredentials)?;
-        self.key.replace(Some(key.clone()));
+        let fresh = self.with_services(|outside| self.session.credentials(outside))?;
+        let key = fresh.key.clone();
+        self.credentials.replace(Some(fresh));
         Ok(key)
     }
 
-    fn fetch_key(&self) -> Option<AccessKey> {
-        self.platform.credentials().or_else(|| {
-            let own = self.settings.credentials.as_ref()?;
-            Some(AccessKey {
-                id: own.access_key_id.clone(),
-                secret: own.secret_access_key.clone(),
-                session_token: own.session_token.clone(),
-            })
-        })
+    /// Asks for credentials anew. False: there are none but those that were just refused.
+    fn renew_key(&self) -> bool {
+        let Some(refused) = self.credentials.take() else {
+            return false;
+        };
+        let fresh = self.with_services(|outside| self.session.renewed(&refused.key, outside));
+        match fresh {
+            Ok(Some(fresh)) => {
+                self.credentials.replace(Some(fresh));
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
     }
 
-    /// Asks for credentials anew. False: they are the ones that were just refused.
-    fn renew_key(&self) -> bool {
-        let fresh = self.fetch_key();
-        let old = self.key.replace(fresh.clone());
-        match (fresh, old) {
-            (Some(fresh), Some(old)) => {
-                let token = |key: &AccessKey| {
-                    key.session_token
-                        .as_ref()
-                        .map(|token| token.expose().to_owned())
-                };
-                fresh.id != old.id
-                    || fresh.secret.expose() != old.secret.expose()
-                    || token(&fresh) != token(&old)
-            }
-            _ => false,
-        }
+    fn with_services<T>(
+        &self,
+        ask: impl Fn(Outside<'_>) -> Result<T, ProviderError>,
+    ) -> Result<T, Cause> {
+        let services = Services {
+            platform: self.platform,
+            user_agent: &user_agent(self.settings),
+            deadline: self.deadline,
+            attempts: self.settings.credential_attempts,
+            endpoints: &self.settings.credential_endpoints,
+            memory: self.memory,
+        };
+        let outside = Outside {
+            platform: self.platform,
+            providers: &services,
+        };
+        ask(outside).map_err(|error| Cause::Credentials(Box::new(error)))
     }
 
     /// Our clock, corrected by what the store told us of its own.
@@ -379,6 +463,39 @@ impl<'a, P: Platform> Client<'a, P> {
     }
 }
 
+fn user_agent(settings: &Settings) -> String {
+    match &settings.user_agent_suffix {
+        Some(suffix) => format!("{USER_AGENT} {suffix}"),
+        None => USER_AGENT.to_owned(),
+    }
+}
+
+/// Takes the answer for what it is.
+fn judge(response: HttpResponse, request: &Request<'_>) -> Result<Answer, Cause> {
+    match (response.status, request.method) {
+        (200..=299, Method::Get | Method::Post) => {
+            collect(response, request.limit).map_err(Cause::Transport)
+        }
+        // The status says it all: what a later part of the answer could not say any more is ignored.
+        (200..=299, _) | (304, Method::Get) => {
+            let (response, _) = drain(response);
+            Ok(Answer {
+                status: response.status,
+                headers: response.headers,
+                body: AnswerBody::Whole(Vec::new()),
+            })
+        }
+        _ => {
+            let (response, body) = drain(response);
+            // One of this length was cut short by us.
+            if body.len() < MAX_NOTICE && !is_intact(&response, &body) {
+                return Err(Cause::Transport(altered()));
+            }
+            Err(Cause::Store(Box::new(StoreError::of(&response, &body))))
+        }
+    }
+}
+
 /// Reads a body whole: one that ends before its declared length is an error, never a shorter state.
 fn collect(mut response: HttpResponse, limit: u64) -> Result<Answer, TransportError> {
     let declared = response
@@ -390,6 +507,11 @@ fn collect(mut response: HttpResponse, limit: u64) -> Result<Answer, TransportEr
         Some(size) if size > limit => AnswerBody::TooLarge(size),
         _ => read_whole(&mut *response.body, declared, limit)?,
     };
+    if let AnswerBody::Whole(bytes) = &body
+        && !is_intact(&response, bytes)
+    {
+        return Err(altered());
+    }
     Ok(Answer {
         status: response.status,
         headers: response.headers,
@@ -424,6 +546,27 @@ fn read_whole(
     }
 }
 
+/// Whether a body is the one that was sent, as far as DynamoDB's checksum tells.
+fn is_intact(response: &HttpResponse, body: &[u8]) -> bool {
+    let Some(expected) = response.header("x-amz-crc32") else {
+        return true;
+    };
+    expected.trim().parse() == Ok(crc32(body))
+}
+
+/// CRC-32 as in IEEE 802.3, bit by bit: answers are short, and a table would be longer than they.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+fn altered() -> TransportError {
+    TransportError::Broken("the answer does not have the checksum that came with it".to_owned())
+}
+
 /// Reads what there is of a body that matters little; a large or broken one is given up.
 fn drain(mut response: HttpResponse) -> (HttpResponse, Vec<u8>) {
     let mut body = Vec::new();
@@ -435,4 +578,16 @@ fn drain(mut response: HttpResponse) -> (HttpResponse, Vec<u8>) {
     }
     body.truncate(MAX_NOTICE);
     (response, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_of_dynamodb_is_understood() {
+        // From an answer of DynamoDB's to a successful PutItem.
+        assert_eq!(crc32(b"{}"), 2_745_614_147);
+        assert_eq!(crc32(b""), 0);
+    }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod error;
 pub(crate) mod http;
+pub(crate) mod pace;
 pub(crate) mod retry;
 pub(crate) mod sign;
 pub(crate) mod xml;

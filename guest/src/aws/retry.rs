@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::credentials::ProviderError;
 use crate::platform::TransportError;
 
 use super::error::StoreError;
@@ -25,8 +26,8 @@ const SUSPICIOUS_SKEW: Duration = Duration::from_secs(4 * 60);
 pub(crate) enum Cause {
     /// The call's budget was spent before the request could be sent.
     BudgetSpent,
-    /// There are no credentials to sign with.
-    NoCredentials,
+    /// There are no credentials to sign with, or they are not to be used.
+    Credentials(Box<ProviderError>),
     /// The store answered with an error.
     Store(Box<StoreError>),
     /// There was no answer.
@@ -70,6 +71,7 @@ pub(crate) fn verdict(cause: &Cause, clock: Duration) -> Verdict {
                 Verdict::Resynchronise
             }
             "AccessDenied"
+            | "AccessDeniedException"
             | "AuthFailure"
             | "InvalidSignatureException"
             | "SignatureDoesNotMatch"

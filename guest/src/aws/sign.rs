@@ -1,8 +1,8 @@
-//! Signs requests, S3's way: AWS Signature Version 4, in the header `Authorization`.
+//! Signs requests: AWS Signature Version 4, in the header `Authorization`.
 //!
-//! Keys and signatures are `aws-sigv4`'s. What is signed is written down here, as S3 has it, since the library's general
-//! way of doing so is a sixth of the component: S3 differs from AWS's other services: the path is encoded once and never normalised, and the payload's hash is a
-//! header. Done as for other services, every key that holds a `:` (all workspaces but `default`) is refused.
+//! Keys and signatures are `aws-sigv4`'s. What is signed is written down here, since the library's general way of doing
+//! so is a sixth of the component. S3 differs from AWS's other services: its path is encoded once, and the payload's
+//! hash is a header. Done as for other services, every key that holds a `:` (all workspaces but `default`) is refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +28,8 @@ pub(crate) struct Signable<'a> {
     /// In hexadecimal.
     pub(crate) payload_sha256: &'a str,
     pub(crate) region: &'a str,
+    /// As credentials are scoped, such as `s3`.
+    pub(crate) service: &'a str,
     /// Since 1970, by the store's clock.
     pub(crate) time: Duration,
 }
@@ -41,10 +43,11 @@ pub(crate) fn signature(
     key: &AccessKey,
 ) -> Result<Vec<(String, String)>, String> {
     let date = calendar::basic_format(request.time);
-    let mut added = vec![
-        header("x-amz-content-sha256", request.payload_sha256),
-        header("x-amz-date", &date),
-    ];
+    let is_s3 = request.service == "s3";
+    let mut added = vec![header("x-amz-date", &date)];
+    if is_s3 {
+        added.push(header("x-amz-content-sha256", request.payload_sha256));
+    }
     if let Some(token) = &key.session_token {
         added.push(header("x-amz-security-token", token.expose()));
     }
@@ -69,6 +72,10 @@ pub(crate) fn signature(
         Some(parts) => parts,
         None => (request.path_and_query, ""),
     };
+    let path = match is_s3 {
+        true => path.to_owned(),
+        false => path.replace('%', "%25"),
+    };
     let mut canonical = format!("{}\n{path}\n{query}\n", request.method.as_str());
     for (name, value) in signed {
         canonical.push_str(name);
@@ -84,13 +91,13 @@ pub(crate) fn signature(
     }
     canonical.push_str(&format!("\n{names}\n{}", request.payload_sha256));
 
-    let region = request.region;
+    let (region, service) = (request.region, request.service);
     let (day, _) = date.split_at(8);
-    let scope = format!("{day}/{region}/s3/aws4_request");
+    let scope = format!("{day}/{region}/{service}/aws4_request");
     let canonical = hexadecimal(&Sha256::digest(canonical));
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{canonical}");
     let time = SystemTime::UNIX_EPOCH + request.time;
-    let signing_key = generate_signing_key(key.secret.expose(), time, region, "s3");
+    let signing_key = generate_signing_key(key.secret.expose(), time, region, service);
     let signature = calculate_signature(signing_key, to_sign.as_bytes());
     let id = &key.id;
     let authorization = format!(
@@ -137,6 +144,7 @@ mod tests {
             headers: &headers,
             payload_sha256: sha256,
             region: "us-east-1",
+            service: "s3",
             // 2013-05-24T00:00:00Z
             time: Duration::from_secs(1_369_353_600),
         };
@@ -180,6 +188,41 @@ mod tests {
             example(Method::Get, "/?max-keys=2&prefix=J", &[], EMPTY_SHA256),
             "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"
         );
+    }
+
+    /// The first two requests of AWS's Signature Version 4 test suite.
+    #[test]
+    fn requests_to_other_services_are_signed_as_in_the_test_suite() {
+        for (method, signature) in [
+            (
+                Method::Get,
+                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+            ),
+            (
+                Method::Post,
+                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+            ),
+        ] {
+            let key = AccessKey {
+                id: "AKIDEXAMPLE".to_owned(),
+                secret: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned()),
+                session_token: None,
+            };
+            let signable = Signable {
+                method,
+                authority: "example.amazonaws.com",
+                path_and_query: "/",
+                headers: &[],
+                payload_sha256: EMPTY_SHA256,
+                region: "us-east-1",
+                service: "service",
+                // 2015-08-30T12:36:00Z
+                time: Duration::from_secs(1_440_938_160),
+            };
+            let headers = super::signature(&signable, &key).unwrap();
+            let authorization = &headers.last().unwrap().1;
+            assert!(authorization.ends_with(signature), "{authorization}");
+        }
     }
 
     #[test]

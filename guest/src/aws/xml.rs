@@ -19,6 +19,11 @@ pub(crate) fn visit_texts(
     document: &[u8],
     mut visit: impl FnMut(&str, String),
 ) -> Result<(), Malformed> {
+    visit_all(document, &mut visit)
+}
+
+/// Compiled once for all visitors.
+fn visit_all(document: &[u8], visit: &mut dyn FnMut(&str, String)) -> Result<(), Malformed> {
     let document = std::str::from_utf8(document).map_err(|_| Malformed)?;
     let mut reader = Reader::from_str(document);
     let mut path = String::new();
@@ -35,6 +40,10 @@ pub(crate) fn visit_texts(
                 texts.push(String::new());
             }
             Event::Empty(empty) => {
+                if texts.is_empty() && seen_root {
+                    return Err(Malformed);
+                }
+                seen_root = true;
                 enter(&mut path, empty.local_name().as_ref());
                 visit(&path, String::new());
                 leave(&mut path);
@@ -109,6 +118,13 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_root_is_a_whole_document() {
+        let (seen, whole) = texts("<?xml version=\"1.0\"?><a xmlns=\"x\"/>");
+        assert!(whole);
+        assert_eq!(seen, [("a".to_owned(), String::new())]);
+    }
+
+    #[test]
     fn anything_that_is_not_xml_is_malformed() {
         let deep = "<a>".repeat(1000);
         for garbage in [
@@ -117,6 +133,7 @@ mod tests {
             "<",
             "<a></b>",
             "<a/><b/",
+            "<a/><b/>",
             "{}",
             "&x;",
             "<a>&nbsp;</a>",

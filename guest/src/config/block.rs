@@ -3,8 +3,6 @@
 //! Without this step every rule would meet raw JSON, in which the same number may be `5` or `"5"`
 //! and the same endpoint may stand in an object or under a name with a dot.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
@@ -14,16 +12,20 @@ use super::suggest;
 
 /// The arguments that are set and that this version honours, by their names in the table.
 pub(super) struct Block {
-    values: BTreeMap<&'static str, Given>,
+    values: Vec<(&'static str, Given)>,
 }
 
 /// A value of the type that the table asks for.
 enum Given {
     Bool(bool),
+    /// In the order of the names.
+    Map(Vec<(String, String)>),
     Number(f64),
     /// Present, but there is nothing to read: of a wrong type, or an object, whose fields stand
     /// apart.
     Opaque,
+    /// Sorted, each once.
+    Set(Vec<String>),
     Text(Zeroizing<String>),
 }
 
@@ -32,9 +34,7 @@ impl Block {
     pub(super) fn parse(config: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let problem = match serde_json::from_str(config) {
             Ok(Json::Object(arguments)) => {
-                let mut block = Self {
-                    values: BTreeMap::new(),
-                };
+                let mut block = Self { values: Vec::new() };
                 block.take_all(arguments, diagnostics);
                 return Some(block);
             }
@@ -48,12 +48,12 @@ impl Block {
 
     /// Whether the block has this argument, whatever its value.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+        self.get(name).is_some()
     }
 
     /// The text of an argument, or its default. None also for one of a wrong type.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        match self.values.get(name) {
+        match self.get(name) {
             Some(Given::Text(text)) => Some(text),
             Some(_) => None,
             None => match schema::argument(name)?.default {
@@ -65,7 +65,7 @@ impl Block {
 
     /// A bool argument, or its default.
     pub(super) fn flag(&self, name: &str) -> bool {
-        match self.values.get(name) {
+        match self.get(name) {
             Some(Given::Bool(flag)) => *flag,
             Some(_) => false,
             None => schema::argument(name).and_then(|it| it.default) == Some(Value::Bool(true)),
@@ -74,7 +74,7 @@ impl Block {
 
     /// A number argument, or its default. None also for one of a wrong type.
     pub(super) fn number(&self, name: &str) -> Option<f64> {
-        match self.values.get(name) {
+        match self.get(name) {
             Some(Given::Number(number)) => Some(*number),
             Some(_) => None,
             None => match schema::argument(name)?.default {
@@ -82,6 +82,40 @@ impl Block {
                 _ => None,
             },
         }
+    }
+
+    /// The texts of a map argument, in the order of their names. None also for one of a wrong type.
+    pub(super) fn map(&self, name: &str) -> Option<&[(String, String)]> {
+        match self.get(name)? {
+            Given::Map(texts) => Some(texts),
+            _ => None,
+        }
+    }
+
+    /// The texts of a set argument, sorted. Empty also for one of a wrong type.
+    pub(super) fn texts(&self, name: &str) -> &[String] {
+        match self.get(name) {
+            Some(Given::Set(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    /// A bool argument that has three values: it may also be left out.
+    pub(super) fn choice(&self, name: &str) -> Option<bool> {
+        match self.get(name)? {
+            Given::Bool(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Given> {
+        let mut values = self.values.iter();
+        values.find(|(known, _)| *known == name).map(|(_, it)| it)
+    }
+
+    fn set(&mut self, name: &'static str, given: Given) {
+        self.values.retain(|(known, _)| *known != name);
+        self.values.push((name, given));
     }
 
     fn take_all(
@@ -105,7 +139,7 @@ impl Block {
                     // A name with a dot comes from `-backend-config`, which beats the block's
                     // object.
                     if let Some(given) = judge(argument, value, diagnostics) {
-                        self.values.insert(argument.name, given);
+                        self.set(argument.name, given);
                     }
                 }
             }
@@ -121,7 +155,7 @@ impl Block {
         if object.support == Support::Later {
             diagnostics.push(later(object.name));
         } else {
-            self.values.insert(object.name, Given::Opaque);
+            self.set(object.name, Given::Opaque);
         }
         for (field, value) in fields {
             let name = format!("{}.{field}", object.name);
@@ -130,8 +164,10 @@ impl Block {
                 // The object as a whole is refused already.
                 Some(_) if value.is_null() || object.support == Support::Later => {}
                 Some(argument) => {
-                    if let Some(given) = judge(argument, value, diagnostics) {
-                        self.values.entry(argument.name).or_insert(given);
+                    if let Some(given) = judge(argument, value, diagnostics)
+                        && !self.has(argument.name)
+                    {
+                        self.set(argument.name, given);
                     }
                 }
             }
@@ -186,9 +222,35 @@ fn convert(kind: Kind, value: Json) -> Result<Given, &'static str> {
         (Kind::String, Json::Bool(flag)) => Ok(Given::Text(flag.to_string().into())),
         (Kind::String, Json::Number(number)) => Ok(Given::Text(number.to_string().into())),
         (Kind::String, _) => Err("string required"),
+        (Kind::Map, Json::Object(fields)) => {
+            let texts = fields
+                .into_iter()
+                .map(|(name, value)| Ok((name, element(value)?)));
+            texts.collect::<Result<_, _>>().map(Given::Map)
+        }
         (Kind::Map, _) => Err("map of string required"),
         (Kind::Object, _) => Err("object required"),
+        (Kind::Set, Json::Array(elements)) => {
+            let mut texts: Vec<String> = Vec::new();
+            for text in elements {
+                let text = element(text)?;
+                if let Err(place) = texts.binary_search(&text) {
+                    texts.insert(place, text);
+                }
+            }
+            Ok(Given::Set(texts))
+        }
         (Kind::Set, _) => Err("set of string required"),
+    }
+}
+
+/// An element of a map or set.
+fn element(value: Json) -> Result<String, &'static str> {
+    match value {
+        Json::String(text) => Ok(text),
+        Json::Bool(flag) => Ok(flag.to_string()),
+        Json::Number(number) => Ok(number.to_string()),
+        _ => Err("every element must be a string"),
     }
 }
 

@@ -8,22 +8,22 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An endpoint that requests can be sent to.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// `http` or `https`.
-    pub(super) scheme: &'static str,
+    pub(crate) scheme: &'static str,
     /// A name in lower case, an IPv4 address, or an IPv6 address in brackets.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// None: the scheme's own.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// Empty, or begins with a slash; ends with none.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Whether the URL had a user name, query or fragment, which requests can't carry.
-    pub(super) trimmed: bool,
+    pub(crate) trimmed: bool,
 }
 
 impl Endpoint {
     /// Takes a complete URL.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let parts = Parts::of(url)?;
         let scheme = match parts.scheme.to_ascii_lowercase().as_str() {
             "http" => "http",
@@ -63,7 +63,7 @@ impl Endpoint {
     }
 
     /// The host, with the port if it is not the scheme's own.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.port {
             None => self.host.clone(),
             Some(port) => format!("{}:{port}", self.host),
@@ -71,12 +71,12 @@ impl Endpoint {
     }
 
     /// The whole of it as a URL.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://{}{}", self.scheme, self.authority(), self.path)
     }
 
     /// Whether the host is an address, which no bucket's name can stand in front of.
-    pub(super) fn is_address(&self) -> bool {
+    pub(crate) fn is_address(&self) -> bool {
         self.host.starts_with('[') || self.host.parse::<Ipv4Addr>().is_ok()
     }
 }

@@ -4,24 +4,16 @@
 
 use serde_json::json;
 
-use super::location;
+use super::settings::{Encryption, ServiceLocation, Sourced};
 use super::validate::Resolved;
-use super::{Diagnostic, Severity};
+use super::{Diagnostic, Severity, credentials};
 
 /// The JSON that [`explain`](super::explain()) documents.
-pub(super) fn json(resolved: &Resolved, diagnostics: &[Diagnostic]) -> String {
+pub(super) fn json(resolved: &Resolved, host_lends: bool, diagnostics: &[Diagnostic]) -> String {
     let settings = &resolved.settings;
     let bucket = settings.bucket_location();
-    let (url, source) = match &settings.s3_endpoint {
-        Some(endpoint) => (endpoint.value.clone(), endpoint.source.as_str()),
-        None => (location::aws_endpoint(&settings.region.value), "default"),
-    };
-    let credentials = settings.credentials.as_ref();
-    let passed_over: Vec<_> = resolved
-        .passed_over
-        .iter()
-        .map(|it| json!({ "source": it.source, "reason": it.reason }))
-        .collect();
+    let source = settings.s3_endpoint.as_ref();
+    let source = source.map_or("default", |it| &it.source);
     let diagnostics: Vec<_> = diagnostics
         .iter()
         .map(|it| {
@@ -36,25 +28,59 @@ pub(super) fn json(resolved: &Resolved, diagnostics: &[Diagnostic]) -> String {
             })
         })
         .collect();
+    let dynamodb = settings.dynamodb_table.as_ref().map(|_| {
+        let location = settings.dynamodb_location();
+        service(&location, settings.dynamodb_endpoint.as_ref())
+    });
+    let known = &settings.credential_endpoints;
+    let sso = credentials::sso_portal(&resolved.session).filter(|_| !host_lends);
+    let sso = sso.map(|(location, is_default)| {
+        json!({
+            "url": location.url(),
+            "signing_region": null,
+            "source": if is_default { "default" } else { "configured" },
+        })
+    });
+    let (mode, kms_key_id) = match &settings.encryption {
+        Encryption::Aes256 => ("AES256", None),
+        Encryption::CustomerKey(_) => ("SSE-C", None),
+        Encryption::Kms(id) => ("aws:kms", Some(id)),
+        Encryption::None => ("none", None),
+    };
     json!({
         "format_version": "1",
         "region": { "value": settings.region.value, "source": settings.region.source },
         "endpoints": {
-            "s3": { "url": url, "signing_region": bucket.region, "source": source },
+            "s3": { "url": settings.s3_url(), "signing_region": bucket.region, "source": source },
+            "dynamodb": dynamodb,
+            "sts": service(&known.sts, settings.sts_endpoint.as_ref()),
+            "iam": service(&known.iam, settings.iam_endpoint.as_ref()),
+            "sso": sso,
         },
         "bucket_url": bucket.url(),
         "addressing": bucket.addressing,
         "addressing_reason": bucket.reason,
-        "credentials": {
-            "source": credentials.map(|it| &it.source),
-            "access_key_id": credentials.map(|it| &it.access_key_id),
-            "profile": null,
-            "passed_over": passed_over,
+        "credentials": credentials::explained(&resolved.session, host_lends),
+        "retry": { "mode": settings.retry_mode.name(), "max_attempts": settings.max_attempts },
+        "locking": {
+            "lockfile": settings.use_lockfile,
+            "dynamodb_table": settings.dynamodb_table,
         },
-        "retry": { "mode": "standard", "max_attempts": settings.max_attempts },
-        "locking": { "lockfile": settings.use_lockfile },
-        "encryption": { "mode": if settings.encrypt { "AES256" } else { "none" } },
+        "encryption": {
+            "mode": mode,
+            "kms_key_id": kms_key_id,
+            "note": resolved.encryption_note,
+        },
+        "tags": { "state": settings.state_tags, "lock": settings.lock_tags },
         "diagnostics": diagnostics,
     })
     .to_string()
+}
+
+fn service(location: &ServiceLocation, endpoint: Option<&Sourced<String>>) -> serde_json::Value {
+    json!({
+        "url": location.url(),
+        "signing_region": location.region,
+        "source": endpoint.map_or("default", |it| &it.source),
+    })
 }

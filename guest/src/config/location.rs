@@ -7,6 +7,7 @@
 use super::Diagnostic;
 use super::endpoint::Endpoint;
 use super::region;
+use super::settings::ServiceLocation;
 
 /// What the URLs of a bucket's objects begin with: `<scheme>://<authority><path_prefix>`; `/` and
 /// the percent-encoded key follow.
@@ -80,6 +81,22 @@ pub(super) fn of(
     }
 }
 
+/// Where a service of AWS is. `endpoint` is one that [`Endpoint`] made, or none.
+pub(super) fn of_service(service: &str, region: &str, endpoint: Option<&str>) -> ServiceLocation {
+    let url = match endpoint {
+        Some(endpoint) => endpoint.to_owned(),
+        None => format!("https://{service}.{region}.{}", region::dns_suffix(region)),
+    };
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", &url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    ServiceLocation {
+        scheme: scheme.to_owned(),
+        authority: authority.to_owned(),
+        path: if path.is_empty() { "/" } else { path }.to_owned(),
+        region: region.to_owned(),
+    }
+}
+
 /// Says why a bucket's name cannot be addressed, if it can't.
 pub(super) fn check(bucket: &str, use_path_style: bool) -> Option<Diagnostic> {
     let problem = if bucket.ends_with("--x-s3") {
@@ -126,7 +143,8 @@ fn is_host_part(bucket: &str) -> bool {
         && bucket.parse::<std::net::Ipv4Addr>().is_err()
 }
 
-fn encoded(text: &str) -> String {
+/// Percent-encodes all that is not unreserved.
+pub(super) fn encoded(text: &str) -> String {
     let mut path = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -8,20 +8,28 @@
 //! `validate` judges it and makes [`Settings`], and `explain` tells where those came from.
 
 mod block;
-mod endpoint;
+mod credentials;
+mod duration;
+mod encryption;
+pub(crate) mod endpoint;
 mod explain;
 mod location;
-mod region;
+pub(crate) mod region;
+mod roles;
 mod schema;
+mod service;
 mod settings;
-mod static_keys;
 mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;
 
+use crate::credentials::Session;
+use crate::platform::Surroundings;
+
 pub use location::BucketLocation;
-pub use settings::{Settings, Sourced, StaticCredentials};
+pub use service::{Service, Variant};
+pub use settings::{CustomerKey, Encryption, RetryMode, ServiceLocation, Settings, Sourced};
 
 /// How serious a diagnostic is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -92,21 +100,33 @@ pub fn arguments_markdown() -> String {
 /// Checks a backend block, a JSON object: every argument on its own, everything that there is to
 /// say in Terraform's order. An empty list: nothing to complain about.
 pub fn validate(config: &str, environment: &dyn Environment) -> Vec<Diagnostic> {
-    validate::check(config, environment).diagnostics
+    validate::check(config, environment, None).diagnostics
 }
 
-/// Turns a backend block into the settings that it stands for, and the warnings on the way.
+/// What a backend block stands for.
+#[derive(Debug)]
+pub(crate) struct Resolution {
+    pub(crate) settings: Settings,
+    pub(crate) session: Session,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Turns a backend block into what it stands for. Reads the shared AWS files; touches no network.
 ///
 /// # Errors
 ///
 /// All diagnostics, when one of them is an error.
-pub fn resolve(
+pub(crate) fn resolve(
     config: &str,
-    environment: &dyn Environment,
-) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let checked = validate::check(config, environment);
+    surroundings: &dyn Surroundings,
+) -> Result<Resolution, Vec<Diagnostic>> {
+    let checked = validate::check(config, surroundings, Some(surroundings));
     match checked.resolved {
-        Some(resolved) => Ok((resolved.settings, checked.diagnostics)),
+        Some(resolved) => Ok(Resolution {
+            settings: resolved.settings,
+            session: resolved.session,
+            warnings: checked.diagnostics,
+        }),
         None => Err(checked.diagnostics),
     }
 }
@@ -115,11 +135,14 @@ pub fn resolve(
 ///
 /// - `format_version`: `"1"`. Fields may be added under the same version.
 /// - `region`: `value`, `source`.
-/// - `endpoints.s3`: `url`, `signing_region`, `source`.
+/// - `endpoints.s3`, `endpoints.sts`, `endpoints.iam` and, null where they are not used, `endpoints.dynamodb` and
+///   `endpoints.sso`: `url`, `signing_region`, `source`.
 /// - `bucket_url`; `addressing`: `path` or `virtual`; `addressing_reason`.
-/// - `credentials`: `source` (null: none in block and environment), `access_key_id`, `profile` (null),
-///   `passed_over` (objects of `source` and `reason`).
-/// - `retry`: `mode`, `max_attempts`. `locking`: `lockfile`. `encryption`: `mode`, `none` or `AES256`.
+/// - `credentials`: `source`, `access_key_id` (null unless known without a call), `profile` (null), `passed_over` (objects
+///   of `source` and `reason`), `files` (that were looked at).
+/// - `retry`: `mode`, `max_attempts`. `locking`: `lockfile`, `dynamodb_table` (null: none).
+/// - `encryption`: `mode` (`none`, `AES256`, `aws:kms` or `SSE-C`), `kms_key_id` (null), `note` (null; what is set and has
+///   no effect). `tags`: `state`, `lock`, each as the header `x-amz-tagging` has them, or null.
 /// - `diagnostics`: the warnings, objects of `severity`, `summary`, `detail`, `attribute`.
 ///
 /// Sources read `argument region`, `environment AWS_REGION` or `default`.
@@ -127,10 +150,11 @@ pub fn resolve(
 /// # Errors
 ///
 /// All diagnostics, when one of them is an error.
-pub fn explain(config: &str, environment: &dyn Environment) -> Result<String, Vec<Diagnostic>> {
-    let checked = validate::check(config, environment);
+pub fn explain(config: &str, surroundings: &dyn Surroundings) -> Result<String, Vec<Diagnostic>> {
+    let host_lends = surroundings.credentials().is_some();
+    let checked = validate::check(config, surroundings, Some(surroundings));
     match checked.resolved {
-        Some(resolved) => Ok(explain::json(&resolved, &checked.diagnostics)),
+        Some(resolved) => Ok(explain::json(&resolved, host_lends, &checked.diagnostics)),
         None => Err(checked.diagnostics),
     }
 }

@@ -4,8 +4,12 @@
 //! reads about DNS instead of about the region. Source: the partition metadata that AWS's SDKs
 //! share (`partitions.json`), as Terraform's backend has it.
 
-struct Partition {
-    dns_suffix: &'static str,
+pub(super) struct Partition {
+    pub(super) dns_suffix: &'static str,
+    /// What the names of dualstack endpoints end with.
+    pub(super) dualstack_suffix: &'static str,
+    /// IAM is one for the whole partition; requests to it are signed for this region.
+    pub(super) iam_region: &'static str,
     /// What its regions begin with; `-<word>-<number>` follows.
     prefixes: &'static [&'static str],
     regions: &'static [&'static str],
@@ -14,6 +18,8 @@ struct Partition {
 const PARTITIONS: &[Partition] = &[
     Partition {
         dns_suffix: "amazonaws.com",
+        dualstack_suffix: "api.aws",
+        iam_region: "us-east-1",
         prefixes: &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"],
         regions: &[
             "af-south-1",
@@ -54,36 +60,50 @@ const PARTITIONS: &[Partition] = &[
     },
     Partition {
         dns_suffix: "amazonaws.com.cn",
+        dualstack_suffix: "api.amazonwebservices.com.cn",
+        iam_region: "cn-north-1",
         prefixes: &["cn"],
         regions: &["cn-north-1", "cn-northwest-1"],
     },
     Partition {
         dns_suffix: "amazonaws.com",
+        dualstack_suffix: "api.aws",
+        iam_region: "us-gov-west-1",
         prefixes: &["us-gov"],
         regions: &["us-gov-east-1", "us-gov-west-1"],
     },
     Partition {
         dns_suffix: "amazonaws.eu",
+        dualstack_suffix: "api.amazonwebservices.eu",
+        iam_region: "eusc-de-east-1",
         prefixes: &["eusc-de"],
         regions: &["eusc-de-east-1"],
     },
     Partition {
         dns_suffix: "c2s.ic.gov",
+        dualstack_suffix: "api.aws.ic.gov",
+        iam_region: "us-iso-east-1",
         prefixes: &["us-iso"],
         regions: &["us-iso-east-1", "us-iso-west-1"],
     },
     Partition {
         dns_suffix: "sc2s.sgov.gov",
+        dualstack_suffix: "api.aws.scloud",
+        iam_region: "us-isob-east-1",
         prefixes: &["us-isob"],
         regions: &["us-isob-east-1", "us-isob-west-1"],
     },
     Partition {
         dns_suffix: "cloud.adc-e.uk",
+        dualstack_suffix: "api.cloud-aws.adc-e.uk",
+        iam_region: "eu-isoe-west-1",
         prefixes: &["eu-isoe"],
         regions: &["eu-isoe-west-1"],
     },
     Partition {
         dns_suffix: "csp.hci.ic.gov",
+        dualstack_suffix: "api.aws.hci.ic.gov",
+        iam_region: "us-isof-south-1",
         prefixes: &["us-isof"],
         regions: &["us-isof-east-1", "us-isof-south-1"],
     },
@@ -96,9 +116,9 @@ pub(super) fn is_known(region: &str) -> bool {
         .any(|partition| partition.regions.contains(&region))
 }
 
-/// What the host names of AWS's services end with in this region. A region that no partition can
-/// have is taken for one of AWS's first partition, as the SDKs do.
-pub(super) fn dns_suffix(region: &str) -> &'static str {
+/// The partition of a region. A region that no partition can have is taken for one of AWS's first
+/// partition, as the SDKs do.
+pub(super) fn partition(region: &str) -> &'static Partition {
     PARTITIONS
         .iter()
         .find(|partition| {
@@ -107,12 +127,17 @@ pub(super) fn dns_suffix(region: &str) -> &'static str {
                 .iter()
                 .any(|prefix| has_form(region, prefix))
         })
-        .map_or("amazonaws.com", |partition| partition.dns_suffix)
+        .unwrap_or(&PARTITIONS[0])
+}
+
+/// What the host names of AWS's services end with in this region.
+pub(super) fn dns_suffix(region: &str) -> &'static str {
+    partition(region).dns_suffix
 }
 
 /// Whether a text can be one label of a host name. A region becomes one, so that anything else
 /// could send signed requests to a host of somebody's choice.
-pub(super) fn is_host_label(text: &str) -> bool {
+pub(crate) fn is_host_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && !text.starts_with('-')
         && !text.ends_with('-')

@@ -192,25 +192,21 @@ const FLAG: Argument = Argument {
     default: Some(Value::Bool(false)),
     ..TEXT
 };
-const LATER: Argument = Argument {
-    support: Support::Later,
+const MAP: Argument = Argument {
+    kind: Kind::Map,
     ..TEXT
 };
 const LATER_FLAG: Argument = Argument {
     support: Support::Later,
     ..FLAG
 };
-const LATER_MAP: Argument = Argument {
-    kind: Kind::Map,
-    ..LATER
-};
-const LATER_OBJECT: Argument = Argument {
+const OBJECT: Argument = Argument {
     kind: Kind::Object,
-    ..LATER
+    ..TEXT
 };
-const LATER_SET: Argument = Argument {
+const SET: Argument = Argument {
     kind: Kind::Set,
-    ..LATER
+    ..TEXT
 };
 
 const fn variable(name: &'static str) -> Variable {
@@ -320,7 +316,8 @@ pub const SCHEMA: &[Argument] = &[
     },
     Argument {
         name: "encrypt",
-        documentation: "Ask for server-side encryption of states and lock files (`AES256`).",
+        documentation: "Ask for server-side encryption of states and lock files: `AES256`, or with `kms_key_id` or \
+                        `sse_customer_key`, which have no effect without it.",
         ..FLAG
     },
     Argument {
@@ -367,142 +364,147 @@ pub const SCHEMA: &[Argument] = &[
     Argument {
         name: "kms_key_id",
         conflicts: &["sse_customer_key"],
-        documentation: "KMS key for server-side encryption: id, alias or ARN.",
-        ..LATER
+        documentation: "KMS key for server-side encryption with `encrypt`: id, alias or ARN. Not beside \
+                        `AWS_SSE_CUSTOMER_KEY` either.",
+        ..TEXT
     },
     Argument {
         name: "sse_customer_key",
         environment: &[variable("AWS_SSE_CUSTOMER_KEY")],
         sensitive: true,
         conflicts: &["kms_key_id"],
-        documentation: "Customer's own encryption key (SSE-C), 32 bytes in base64.",
-        ..LATER
+        documentation: "Customer's own key (SSE-C) for server-side encryption with `encrypt`: 32 bytes in base64. \
+                        Better left to the environment: tools copy the block to disk.",
+        ..TEXT
     },
     Argument {
         name: "state_tags",
         documentation: "Object tags of states.",
-        ..LATER_MAP
+        ..MAP
     },
     Argument {
         name: "lock_tags",
         documentation: "Object tags of lock files.",
-        ..LATER_MAP
+        ..MAP
     },
     Argument {
         name: "dynamodb_table",
         deprecated: Some("use_lockfile"),
-        documentation: "DynamoDB table for locks and digests.",
-        ..LATER
+        documentation: "DynamoDB table for locks and digests. Its partition key is `LockID`, of type String.",
+        ..TEXT
     },
     Argument {
         name: "profile",
-        environment: &[variable("AWS_PROFILE")],
+        environment: &[variable("AWS_PROFILE"), variable("AWS_DEFAULT_PROFILE")],
         documentation: "Profile of the shared AWS files to take credentials and settings from.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "shared_config_files",
-        environment: &[variable("AWS_SHARED_CONFIG_FILE")],
+        environment: &[
+            variable("AWS_SHARED_CONFIG_FILE"),
+            variable("AWS_CONFIG_FILE"),
+        ],
         documentation: "Paths of shared AWS config files.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "shared_credentials_files",
         environment: &[variable("AWS_SHARED_CREDENTIALS_FILE")],
         conflicts: &["shared_credentials_file"],
         documentation: "Paths of shared AWS credentials files.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "shared_credentials_file",
         deprecated: Some("shared_credentials_files"),
         conflicts: &["shared_credentials_files"],
         documentation: "Older spelling of `shared_credentials_files`, for one path.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role",
         documentation: "Role to assume with the credentials that were found.",
-        ..LATER_OBJECT
+        ..OBJECT
     },
     Argument {
         name: "assume_role.role_arn",
         required: true,
         documentation: "ARN of the role.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.duration",
         documentation: "How long the role's credentials last, such as `1h30m`; 15 minutes to 12 hours.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.external_id",
         documentation: "External id that the role's trust policy asks for.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.policy",
         documentation: "IAM policy, as JSON, that narrows the role's permissions.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.policy_arns",
         documentation: "ARNs of IAM policies that narrow the role's permissions.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "assume_role.session_name",
         documentation: "Name of the session.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.source_identity",
         documentation: "Source identity of the session.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role.tags",
         documentation: "Tags of the session.",
-        ..LATER_MAP
+        ..MAP
     },
     Argument {
         name: "assume_role.transitive_tag_keys",
         documentation: "Keys of tags that later sessions inherit.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "assume_role_with_web_identity",
         documentation: "Role to assume with an OpenID Connect token.",
-        ..LATER_OBJECT
+        ..OBJECT
     },
     Argument {
         name: "assume_role_with_web_identity.role_arn",
         required: true,
         environment: &[variable("AWS_ROLE_ARN")],
         documentation: "ARN of the role.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_with_web_identity.duration",
         documentation: "How long the role's credentials last, such as `1h30m`; 15 minutes to 12 hours.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_with_web_identity.policy",
         documentation: "IAM policy, as JSON, that narrows the role's permissions.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_with_web_identity.policy_arns",
         documentation: "ARNs of IAM policies that narrow the role's permissions.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "assume_role_with_web_identity.session_name",
         environment: &[variable("AWS_ROLE_SESSION_NAME")],
         documentation: "Name of the session.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_with_web_identity.web_identity_token",
@@ -510,42 +512,42 @@ pub const SCHEMA: &[Argument] = &[
         sensitive: true,
         conflicts: &["assume_role_with_web_identity.web_identity_token_file"],
         documentation: "The token itself.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_with_web_identity.web_identity_token_file",
         environment: &[variable("AWS_WEB_IDENTITY_TOKEN_FILE")],
         conflicts: &["assume_role_with_web_identity.web_identity_token"],
         documentation: "Path of the file that holds the token.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "role_arn",
         deprecated: Some("assume_role.role_arn"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.role_arn`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "session_name",
         deprecated: Some("assume_role.session_name"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.session_name`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "external_id",
         deprecated: Some("assume_role.external_id"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.external_id`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_policy",
         deprecated: Some("assume_role.policy"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.policy`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_duration_seconds",
@@ -553,45 +555,45 @@ pub const SCHEMA: &[Argument] = &[
         deprecated: Some("assume_role.duration"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.duration`, in seconds.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "assume_role_policy_arns",
         deprecated: Some("assume_role.policy_arns"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.policy_arns`.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "assume_role_transitive_tag_keys",
         deprecated: Some("assume_role.transitive_tag_keys"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.transitive_tag_keys`.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "assume_role_tags",
         deprecated: Some("assume_role.tags"),
         conflicts: &["assume_role"],
         documentation: "Older spelling of `assume_role.tags`.",
-        ..LATER_MAP
+        ..MAP
     },
     Argument {
         name: "use_legacy_workflow",
         documentation: "Let credentials of the environment win over a configured profile. Deprecated.",
-        ..LATER_FLAG
+        ..FLAG
     },
     Argument {
         name: "allowed_account_ids",
         conflicts: &["forbidden_account_ids"],
         documentation: "The only AWS accounts to work in.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "forbidden_account_ids",
         conflicts: &["allowed_account_ids"],
         documentation: "AWS accounts not to work in.",
-        ..LATER_SET
+        ..SET
     },
     Argument {
         name: "ec2_metadata_service_endpoint",
@@ -600,53 +602,54 @@ pub const SCHEMA: &[Argument] = &[
             old_variable("AWS_METADATA_URL", "AWS_EC2_METADATA_SERVICE_ENDPOINT"),
         ],
         documentation: "URL of the EC2 metadata service.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "ec2_metadata_service_endpoint_mode",
         default: Some(Value::Text("IPv4")),
         environment: &[variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE")],
         documentation: "How to reach the EC2 metadata service: `IPv4` or `IPv6`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "retry_mode",
         default: Some(Value::Text("standard")),
         environment: &[variable("AWS_RETRY_MODE")],
         documentation: "How retries are paced: `standard` or `adaptive`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "custom_ca_bundle",
         environment: &[variable("AWS_CA_BUNDLE")],
         documentation: "Path of a PEM file with the certificate authorities to trust instead of the \
                         system's.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "http_proxy",
         environment: &[variable("HTTP_PROXY"), variable("http_proxy")],
         sensitive: true,
-        documentation: "URL of the proxy for plain HTTP.",
-        ..LATER
+        documentation: "URL of the proxy for plain HTTP. The host of the component sees to it, as to the next \
+                        three and to `insecure`.",
+        ..TEXT
     },
     Argument {
         name: "https_proxy",
         environment: &[variable("HTTPS_PROXY"), variable("https_proxy")],
         sensitive: true,
         documentation: "URL of the proxy for HTTPS.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "no_proxy",
         environment: &[variable("NO_PROXY"), variable("no_proxy")],
         documentation: "Hosts to reach without a proxy, separated by commas.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "insecure",
         documentation: "Do not verify TLS certificates.",
-        ..LATER_FLAG
+        ..FLAG
     },
     Argument {
         name: "use_fips_endpoint",
@@ -665,12 +668,12 @@ pub const SCHEMA: &[Argument] = &[
         deprecated: Some("use_path_style"),
         conflicts: &["use_path_style"],
         documentation: "Older spelling of `use_path_style`.",
-        ..LATER_FLAG
+        ..FLAG
     },
     Argument {
         name: "sts_region",
         documentation: "Region of STS, if it is not `region`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "endpoints.dynamodb",
@@ -680,8 +683,9 @@ pub const SCHEMA: &[Argument] = &[
             variable("AWS_ENDPOINT_URL"),
         ],
         conflicts: &["dynamodb_endpoint"],
-        documentation: "URL of a service to use instead of AWS's DynamoDB.",
-        ..LATER
+        documentation: "URL of a service to use instead of AWS's DynamoDB. `AWS_ENDPOINT_URL` as for \
+                        `endpoints.s3`.",
+        ..TEXT
     },
     Argument {
         name: "endpoints.iam",
@@ -692,7 +696,7 @@ pub const SCHEMA: &[Argument] = &[
         ],
         conflicts: &["iam_endpoint"],
         documentation: "URL of a service to use instead of AWS's IAM.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "endpoints.sts",
@@ -703,7 +707,7 @@ pub const SCHEMA: &[Argument] = &[
         ],
         conflicts: &["sts_endpoint"],
         documentation: "URL of a service to use instead of AWS's STS.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "endpoints.sso",
@@ -712,27 +716,27 @@ pub const SCHEMA: &[Argument] = &[
             variable("AWS_ENDPOINT_URL"),
         ],
         documentation: "URL of a service to use instead of AWS's SSO.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "dynamodb_endpoint",
         deprecated: Some("endpoints.dynamodb"),
         conflicts: &["endpoints.dynamodb"],
         documentation: "Older spelling of `endpoints.dynamodb`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "iam_endpoint",
         deprecated: Some("endpoints.iam"),
         conflicts: &["endpoints.iam"],
         documentation: "Older spelling of `endpoints.iam`.",
-        ..LATER
+        ..TEXT
     },
     Argument {
         name: "sts_endpoint",
         deprecated: Some("endpoints.sts"),
         conflicts: &["endpoints.sts"],
         documentation: "Older spelling of `endpoints.sts`.",
-        ..LATER
+        ..TEXT
     },
 ];

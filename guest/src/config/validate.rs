@@ -6,18 +6,29 @@
 //! Every rule looks at its argument alone, so that one run tells all that is wrong. First comes
 //! what Terraform says when it checks a block, then what it says when it opens the backend.
 
+use crate::credentials::{PlanError, ProfileSettings, Session, plan};
+use crate::platform::Surroundings;
+
 use super::block::Block;
+use super::encryption;
 use super::endpoint::{self, Endpoint, Verdict};
 use super::location;
 use super::region;
 use super::schema::{SCHEMA, Support};
-use super::settings::{Settings, Sourced, is_header_text};
-use super::static_keys::{self, PassedOver};
-use super::{Diagnostic, Environment, Severity};
+use super::settings::{RetryMode, Settings, Sourced, is_header_text};
+use super::{Diagnostic, Environment, Severity, credentials, roles};
 
 /// Attempts when neither the block nor the environment limits them: the standard mode of AWS's
 /// SDKs.
 const STANDARD_ATTEMPTS: u32 = 3;
+
+/// Arguments that Terraform keeps apart in a rule of its own.
+const EXCLUSIVE: &[[&str; 2]] = &[
+    ["kms_key_id", "sse_customer_key"],
+    ["shared_credentials_file", "shared_credentials_files"],
+    ["force_path_style", "use_path_style"],
+    ["allowed_account_ids", "forbidden_account_ids"],
+];
 
 /// What there is to say about a block, and what it stands for.
 pub(super) struct Checked {
@@ -29,14 +40,20 @@ pub(super) struct Checked {
 /// What a block without errors stands for.
 pub(super) struct Resolved {
     pub(super) settings: Settings,
-    pub(super) passed_over: Vec<PassedOver>,
+    pub(super) session: Session,
+    /// What is set and encrypts nothing.
+    pub(super) encryption_note: Option<&'static str>,
 }
 
-/// Checks a block and makes settings of it.
-pub(super) fn check(config: &str, environment: &dyn Environment) -> Checked {
+/// Checks a block and makes settings of it. The shared files are read only where `surroundings` are given.
+pub(super) fn check(
+    config: &str,
+    environment: &dyn Environment,
+    surroundings: Option<&dyn Surroundings>,
+) -> Checked {
     let mut diagnostics = Vec::new();
     let resolved = Block::parse(config, &mut diagnostics)
-        .and_then(|block| apply(&block, environment, &mut diagnostics));
+        .and_then(|block| apply(&block, environment, surroundings, &mut diagnostics));
     let is_usable = !diagnostics.iter().any(|it| it.severity == Severity::Error);
     Checked {
         resolved: resolved.filter(|_| is_usable),
@@ -47,62 +64,158 @@ pub(super) fn check(config: &str, environment: &dyn Environment) -> Checked {
 fn apply(
     block: &Block,
     environment: &dyn Environment,
+    surroundings: Option<&dyn Surroundings>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Resolved> {
-    require(block, diagnostics);
+    require(block, environment, diagnostics);
     check_paths(block, diagnostics);
     let region = region(block, environment, diagnostics);
+    check_exclusive(block, diagnostics);
+    encryption::check_kms_key(block, diagnostics);
+    let assume_role = roles::assume_role(block, diagnostics);
+    let web_identity = roles::web_identity(block, environment, diagnostics);
     check_spellings(block, diagnostics);
-    let given_endpoint = given_endpoint(block, diagnostics);
+    let mut given = |new, old| given_endpoint(block, [new, old], diagnostics);
+    let given_s3 = given("endpoints.s3", "endpoint");
+    let given_dynamodb = given("endpoints.dynamodb", "dynamodb_endpoint");
+    let given_iam = given("endpoints.iam", "iam_endpoint");
+    let given_sts = given("endpoints.sts", "sts_endpoint");
+    let given_sso = credentials::strict_url(block, "endpoints.sso", diagnostics);
+    let given_mode = given_retry_mode(block, diagnostics);
+    let imds = credentials::imds(block, diagnostics);
+    let older_role = roles::older_role(block, diagnostics);
+    if block.has("use_legacy_workflow") {
+        let detail = "The parameter \"use_legacy_workflow\" is deprecated. The ability to override the \
+             default credential chain ordering will be removed in a future minor version.";
+        let warning = Diagnostic::warning("Deprecated Parameter", detail);
+        diagnostics.push(warning.at("use_legacy_workflow"));
+    }
 
     // From here on, what Terraform says when it opens the backend.
     check_region(block, region.as_ref(), diagnostics);
+    let (encryption, encryption_note) = encryption::find(block, environment, diagnostics);
     check_variables(environment, diagnostics);
-    let s3_endpoint = given_endpoint.or_else(|| endpoint_of(environment, diagnostics));
-    check_unsupported_variables(block, environment, s3_endpoint.is_some(), diagnostics);
-    let use_path_style = block.flag("use_path_style");
+    let roles = credentials::Roles {
+        assume_role: assume_role.or(older_role),
+        web_identity,
+    };
+    let arguments = credentials::arguments(block, environment, roles, imds, given_sso, diagnostics);
+    let plan = match surroundings {
+        Some(surroundings) => plan(&arguments, surroundings),
+        None => Err(PlanError::not_made()),
+    };
+    if let (Err(error), Some(surroundings)) = (&plan, surroundings)
+        && surroundings.credentials().is_none()
+    {
+        diagnostics.push(credentials::plan_failure(error));
+    }
+    let shared = Shared {
+        environment,
+        profile: plan.as_ref().ok().map(|plan| &plan.settings),
+    };
+    let s3_endpoint = given_s3.or_else(|| endpoint_of("endpoints.s3", shared, diagnostics));
+    let dynamodb_table = non_empty(block, "dynamodb_table");
+    // Without a table nobody goes there.
+    let dynamodb_endpoint = dynamodb_table.and_then(|_| {
+        given_dynamodb.or_else(|| endpoint_of("endpoints.dynamodb", shared, diagnostics))
+    });
+    let iam_endpoint = given_iam.or_else(|| endpoint_of("endpoints.iam", shared, diagnostics));
+    let sts_endpoint = given_sts.or_else(|| endpoint_of("endpoints.sts", shared, diagnostics));
+    let uses_aws =
+        s3_endpoint.is_none() || (dynamodb_table.is_some() && dynamodb_endpoint.is_none());
+    check_unsupported_variables(environment, uses_aws, diagnostics);
+    let use_path_style = block.flag("use_path_style") || block.flag("force_path_style");
     let bucket = block.text("bucket").unwrap_or_default();
     diagnostics.extend(location::check(bucket, use_path_style));
     let acl = acl(block, diagnostics);
-    let max_attempts = max_attempts(block, environment, diagnostics);
+    let max_attempts = max_attempts(block, shared, diagnostics);
+    let retry_mode = given_mode.or_else(|| retry_mode_of(shared, diagnostics));
     let user_agent_suffix = user_agent_suffix(environment, diagnostics);
-    let (credentials, passed_over) = static_keys::find(block, environment, diagnostics);
-    if !block.flag("skip_credentials_validation") {
-        let detail = "This version of cofferdam does not ask STS whether the credentials are valid and \
-             which account they belong to; the first request to S3 will tell. Set \
-             \"skip_credentials_validation\" to true to silence this notice.";
-        diagnostics.push(
-            Diagnostic::warning("Credentials are not checked", detail)
-                .at("skip_credentials_validation"),
-        );
-    }
+    let endpoints = credentials::endpoints(
+        block,
+        region.as_ref().map_or("", |it| &it.value),
+        sts_endpoint.as_ref(),
+        iam_endpoint.as_ref(),
+        diagnostics,
+    );
 
+    // All at once: each early end of its own would bring along code that drops all the rest.
+    let texts = block.text("key").zip(block.text("workspace_key_prefix"));
+    let (Some((key, prefix)), Some(region), Some(credential_endpoints), Some(max_attempts)) =
+        (texts, region, endpoints, max_attempts)
+    else {
+        return None;
+    };
     let settings = Settings {
         bucket: bucket.to_owned(),
-        key: block.text("key")?.to_owned(),
-        workspace_key_prefix: block.text("workspace_key_prefix")?.to_owned(),
-        region: region?,
-        credentials,
+        key: key.to_owned(),
+        workspace_key_prefix: prefix.to_owned(),
+        region,
+        credential_endpoints,
+        credential_attempts: shared.max_attempts().unwrap_or(STANDARD_ATTEMPTS),
         s3_endpoint,
+        iam_endpoint,
+        sts_endpoint,
         use_path_style,
         use_lockfile: block.flag("use_lockfile"),
-        encrypt: block.flag("encrypt"),
+        dynamodb_table: dynamodb_table.map(str::to_owned),
+        dynamodb_endpoint,
+        encryption,
+        state_tags: tags(block, "state_tags"),
+        lock_tags: tags(block, "lock_tags"),
         acl,
-        max_attempts: max_attempts?,
+        max_attempts,
+        retry_mode: retry_mode.unwrap_or_default(),
         skip_s3_checksum: block.flag("skip_s3_checksum"),
         user_agent_suffix,
     };
+    let role = arguments.assume_role;
     Some(Resolved {
         settings,
-        passed_over,
+        session: Session::new(plan, role, credentials::checks(block)),
+        encryption_note,
     })
 }
 
-fn require(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
+/// Where settings come from that the block does not have.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    environment: &'a dyn Environment,
+    profile: Option<&'a ProfileSettings>,
+}
+
+impl Shared<'_> {
+    /// `AWS_MAX_ATTEMPTS` or the profile's `max_attempts`, if it is a number that makes sense.
+    fn max_attempts(self) -> Option<u32> {
+        match Sourced::from_environment("max_retries", self.environment) {
+            Some(variable) => variable.value.trim().parse().ok(),
+            None => u32::try_from(self.profile?.number("max_attempts").ok()??).ok(),
+        }
+        .filter(|attempts| *attempts > 0)
+    }
+
+    fn ignores_configured_endpoints(self) -> bool {
+        let ignored = "ignore_configured_endpoint_urls";
+        is_true(self.environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+            || self.profile.and_then(|profile| profile.flag(ignored)) == Some(true)
+    }
+}
+
+fn require(block: &Block, environment: &dyn Environment, diagnostics: &mut Vec<Diagnostic>) {
+    // A field is required only within its object.
+    let is_in_question = |name: &str| match name.split_once('.') {
+        Some((object, _)) => block.has(object),
+        None => true,
+    };
     let required = SCHEMA
         .iter()
-        .filter(|it| it.required && it.support == Support::Now);
-    for argument in required.clone().filter(|it| !block.has(it.name)) {
+        .filter(|it| it.required && it.support == Support::Now && is_in_question(it.name));
+    let is_missing = |name: &str| {
+        let stands_in =
+            || name.contains('.') && Sourced::from_environment(name, environment).is_some();
+        !block.has(name) && !stands_in()
+    };
+    for argument in required.clone().filter(|it| is_missing(it.name)) {
         let detail = format!(
             "The attribute \"{}\" is required by the backend.\n\nRefer to the backend documentation for \
              additional information which attributes are required.",
@@ -142,8 +255,7 @@ fn region(
     environment: &dyn Environment,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Sourced<String>> {
-    let given = block.text("region").filter(|text| !text.is_empty());
-    let region = given
+    let region = non_empty(block, "region")
         .map(|region| Sourced::argument("region", region.to_owned()))
         .or_else(|| Sourced::from_environment("region", environment));
     let is_of_wrong_type = block.has("region") && block.text("region").is_none();
@@ -155,9 +267,22 @@ fn region(
     region
 }
 
+/// Arguments of which only one can be set.
+fn check_exclusive(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
+    for names in EXCLUSIVE {
+        // An empty text counts as not set.
+        let is_set = |name: &&str| block.has(name) && block.text(name) != Some("");
+        if names.iter().all(is_set) {
+            let detail = format!("Only one of {} can be set.", names.join(", "));
+            diagnostics.push(Diagnostic::error("Invalid Attribute Combination", detail));
+        }
+    }
+}
+
 /// Deprecated spellings, and those that stand beside their replacement.
 fn check_spellings(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
     let old = SCHEMA.iter().filter(|it| block.has(it.name));
+    let old = old.filter(|it| !roles::is_older(it.name));
     let old = old.filter_map(|it| Some((it, it.deprecated?)));
     for (argument, replacement) in old.clone() {
         let detail = format!(
@@ -167,6 +292,10 @@ fn check_spellings(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::warning("Deprecated Parameter", detail).at(argument.name));
     }
     for (argument, _) in old {
+        let is_exclusive = |name: &str| EXCLUSIVE.iter().any(|names| names.contains(&name));
+        if is_exclusive(argument.name) {
+            continue;
+        }
         for other in argument.conflicts.iter().filter(|it| block.has(it)) {
             let detail = format!(
                 "The parameters \"{}\" and \"{other}\" cannot be configured together.",
@@ -178,9 +307,13 @@ fn check_spellings(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// The endpoint that the block names, in either spelling.
-fn given_endpoint(block: &Block, diagnostics: &mut Vec<Diagnostic>) -> Option<Sourced<String>> {
+fn given_endpoint(
+    block: &Block,
+    spellings: [&'static str; 2],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Sourced<String>> {
     // Both are checked before one of them is taken.
-    let [new, old] = ["endpoints.s3", "endpoint"].map(|name| {
+    let [new, old] = spellings.map(|name| {
         let url = block.text(name)?;
         let subject = "The value";
         let url = normalised(url, subject, diagnostics, |it| it.at(name))?;
@@ -189,22 +322,35 @@ fn given_endpoint(block: &Block, diagnostics: &mut Vec<Diagnostic>) -> Option<So
     new.or(old)
 }
 
-/// The endpoint that the environment names.
+/// The endpoint that environment or profile name for an argument.
 fn endpoint_of(
-    environment: &dyn Environment,
+    argument: &str,
+    shared: Shared<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Sourced<String>> {
-    let found = Sourced::from_environment("endpoints.s3", environment)?;
-    // This switch is for the variable of all services and for profiles, not for S3's own variables.
-    if found.source == "environment AWS_ENDPOINT_URL"
-        && is_true(environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-    {
-        return None;
-    }
+    // This switch is for the variable of all services and for profiles, not for a service's own variables.
+    let is_ignored = shared.ignores_configured_endpoints();
+    let found = match Sourced::from_environment(argument, shared.environment) {
+        Some(found) if found.source == "environment AWS_ENDPOINT_URL" && is_ignored => None,
+        Some(found) => Some(found),
+        None if is_ignored => None,
+        None => {
+            let service = argument.strip_prefix("endpoints.").unwrap_or(argument);
+            let found = shared.profile.and_then(|profile| profile.endpoint(service));
+            found.map(|(url, source)| Sourced {
+                value: url.to_owned(),
+                source,
+            })
+        }
+    }?;
     let subject = format!("The value of the {}", found.described());
-    let value = normalised(&found.value, &subject, diagnostics, |it| it)?;
+    let mut said = Vec::new();
+    let value = normalised(&found.value, &subject, &mut said, |it| it);
+    // One variable may stand for several services.
+    said.retain(|it| !diagnostics.contains(it));
+    diagnostics.append(&mut said);
     Some(Sourced {
-        value,
+        value: value?,
         source: found.source,
     })
 }
@@ -247,7 +393,7 @@ fn normalised(
         Ok(endpoint) => {
             if endpoint.trimmed {
                 let detail = format!(
-                    "{subject} has a user name, a query or a fragment, which requests to S3 cannot carry. \
+                    "{subject} has a user name, a query or a fragment, which requests cannot carry. \
                      They go to {:?}.",
                     endpoint.url()
                 );
@@ -266,7 +412,7 @@ fn check_region(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let Some(region) = region else { return };
-    let is_argument = block.text("region").is_some_and(|text| !text.is_empty());
+    let is_argument = non_empty(block, "region").is_some();
     let is_valid = if is_argument && !block.flag("skip_region_validation") {
         region::is_known(&region.value)
     } else {
@@ -300,11 +446,10 @@ fn check_variables(environment: &dyn Environment, diagnostics: &mut Vec<Diagnost
 }
 
 /// Variables that ask for protection which this version does not give. Passing over them would
-/// store a state otherwise than its owner ordered.
+/// send a state otherwise than its owner ordered. `uses_aws`: an endpoint of AWS's is chosen by them.
 fn check_unsupported_variables(
-    block: &Block,
     environment: &dyn Environment,
-    has_endpoint: bool,
+    uses_aws: bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let mut refuse = |name: &str| {
@@ -317,19 +462,15 @@ fn check_unsupported_variables(
             detail,
         ));
     };
-    // Without `encrypt`, Terraform does not look at it either.
-    if block.flag("encrypt") && is_set(environment, "AWS_SSE_CUSTOMER_KEY") {
-        refuse("AWS_SSE_CUSTOMER_KEY");
-    }
     for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
-        if !has_endpoint && is_true(environment, name) {
+        if uses_aws && is_true(environment, name) {
             refuse(name);
         }
     }
 }
 
 fn acl(block: &Block, diagnostics: &mut Vec<Diagnostic>) -> Option<String> {
-    let acl = block.text("acl").filter(|text| !text.is_empty())?;
+    let acl = non_empty(block, "acl")?;
     if !is_header_text(acl) {
         let detail = "The value must be printable ASCII characters without blanks";
         diagnostics.push(Diagnostic::error("Invalid Value", detail).at("acl"));
@@ -337,10 +478,20 @@ fn acl(block: &Block, diagnostics: &mut Vec<Diagnostic>) -> Option<String> {
     Some(acl.to_owned())
 }
 
+/// Tags as a form, sorted by key. None: there are none.
+fn tags(block: &Block, argument: &str) -> Option<String> {
+    let encoded = |text| location::encoded(text).replace("%20", "+");
+    let tags = block.map(argument)?.iter();
+    let tags: Vec<_> = tags
+        .map(|(key, value)| format!("{}={}", encoded(key), encoded(value)))
+        .collect();
+    (!tags.is_empty()).then(|| tags.join("&"))
+}
+
 /// Attempts in all, at least one. None: there is an error.
 fn max_attempts(
     block: &Block,
-    environment: &dyn Environment,
+    shared: Shared<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<u32> {
     let number = block.number("max_retries")?;
@@ -352,21 +503,49 @@ fn max_attempts(
     if number > 0.0 {
         return Some(number as u32);
     }
-    let Some(variable) = Sourced::from_environment("max_retries", environment) else {
-        return Some(STANDARD_ATTEMPTS);
+    let variable = Sourced::from_environment("max_retries", shared.environment);
+    let detail = match (variable, shared.profile) {
+        (Some(variable), _) if variable.value.trim().parse::<u32>().is_err() => format!(
+            "The value of the {} must be a whole number of at least 0",
+            variable.described()
+        ),
+        (None, Some(profile)) => match profile.number("max_attempts") {
+            Err(reason) => reason,
+            Ok(_) => return Some(shared.max_attempts().unwrap_or(STANDARD_ATTEMPTS)),
+        },
+        _ => return Some(shared.max_attempts().unwrap_or(STANDARD_ATTEMPTS)),
     };
-    match variable.value.trim().parse() {
-        Ok(0) => Some(STANDARD_ATTEMPTS),
-        Ok(attempts) => Some(attempts),
-        Err(_) => {
-            let detail = format!(
-                "The value of the {} must be a whole number of at least 0",
-                variable.described()
-            );
-            diagnostics.push(Diagnostic::error("Invalid Value", detail));
-            None
+    diagnostics.push(Diagnostic::error("Invalid Value", detail));
+    None
+}
+
+/// How the block paces retries. None: it does not say.
+fn given_retry_mode(block: &Block, diagnostics: &mut Vec<Diagnostic>) -> Option<RetryMode> {
+    let name = "retry_mode";
+    let given = non_empty(block, name).filter(|_| block.has(name))?;
+    RetryMode::parse(given)
+        .map_err(|reason| diagnostics.push(Diagnostic::error("Invalid Value", reason).at(name)))
+        .ok()
+}
+
+/// How environment or profile pace retries.
+fn retry_mode_of(shared: Shared<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<RetryMode> {
+    let (text, prefix) = match Sourced::from_environment("retry_mode", shared.environment) {
+        Some(variable) => (variable.value, "invalid AWS_RETRY_MODE value"),
+        None => {
+            let text = shared.profile?.text("retry_mode")?;
+            (
+                text.to_owned(),
+                "failed to load retry_mode from shared config",
+            )
         }
-    }
+    };
+    RetryMode::parse(&text)
+        .map_err(|reason| {
+            let detail = format!("{prefix}, {reason}");
+            diagnostics.push(Diagnostic::error("Invalid Value", detail));
+        })
+        .ok()
 }
 
 /// What to append to the user agent, as for Terraform.
@@ -383,6 +562,11 @@ fn user_agent_suffix(
         return None;
     }
     (!suffix.is_empty()).then(|| suffix.to_owned())
+}
+
+/// A text argument that says something.
+fn non_empty<'b>(block: &'b Block, name: &str) -> Option<&'b str> {
+    block.text(name).filter(|text| !text.is_empty())
 }
 
 fn is_set(environment: &dyn Environment, name: &str) -> bool {

@@ -1,4 +1,5 @@
-//! HTTP over `wasi:http`, synchronous, one request at a time.
+//! HTTP over `wasi:http`, synchronous: one request at a time, or several that are all under way before the first answer
+//! is waited for.
 //!
 //! Five rules, each the lesson of somebody's hang or trap: hand the request over before its body is written; name its
 //! length, always; never write more than the stream permits; watch for the answer while writing, for a store may refuse
@@ -23,6 +24,26 @@ const READ_SIZE: u64 = 1 << 20;
 
 /// Sends a request and waits for the head of the response.
 pub(super) fn send(request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
+    start(request)?.finish()
+}
+
+/// Sends requests, and waits for the heads of the responses when all of them are under way.
+pub(super) fn send_all(requests: &[HttpRequest<'_>]) -> Vec<Result<HttpResponse, TransportError>> {
+    let started: Vec<_> = requests.iter().map(start).collect();
+    started
+        .into_iter()
+        .map(|request| request.and_then(Started::finish))
+        .collect()
+}
+
+/// A request that is under way, its body included.
+struct Started {
+    future: FutureIncomingResponse,
+    unfinished: Option<OutgoingBody>,
+    patience: Patience,
+}
+
+fn start(request: &HttpRequest<'_>) -> Result<Started, TransportError> {
     let patience = Patience::new(&request.timeouts);
     let outgoing = outgoing(request)?;
     let body = match request.body {
@@ -40,35 +61,51 @@ pub(super) fn send(request: &HttpRequest<'_>) -> Result<HttpResponse, TransportE
         (Some(body), Some(bytes)) => upload(body, bytes, &future, &patience)?,
         _ => None,
     };
-    let response = loop {
-        match future.get() {
-            Some(Ok(Ok(response))) => break response,
-            Some(Ok(Err(code))) => return Err(translate(&code)),
-            Some(Err(())) => return Err(broken("the response was already taken")),
-            None => {}
-        }
-        let answered = future.subscribe();
-        patience.wait(&[&answered], patience.head)?;
-    };
-    let headers = headers(&response);
-    let body = response
-        .consume()
-        .map_err(|()| broken("the response has no body"))?;
-    let stream = body
-        .stream()
-        .map_err(|()| broken("the response has no body"))?;
-    Ok(HttpResponse {
-        status: response.status(),
-        headers,
-        body: Box::new(Body {
-            stream,
-            _body: body,
-            _response: response,
-            _future: future,
-            _unfinished: unfinished,
-            patience,
-        }),
+    Ok(Started {
+        future,
+        unfinished,
+        patience,
     })
+}
+
+impl Started {
+    /// Waits for the head of the response.
+    fn finish(self) -> Result<HttpResponse, TransportError> {
+        let Started {
+            future,
+            unfinished,
+            patience,
+        } = self;
+        let response = loop {
+            match future.get() {
+                Some(Ok(Ok(response))) => break response,
+                Some(Ok(Err(code))) => return Err(translate(&code)),
+                Some(Err(())) => return Err(broken("the response was already taken")),
+                None => {}
+            }
+            let answered = future.subscribe();
+            patience.wait(&[&answered], patience.head)?;
+        };
+        let headers = headers(&response);
+        let body = response
+            .consume()
+            .map_err(|()| broken("the response has no body"))?;
+        let stream = body
+            .stream()
+            .map_err(|()| broken("the response has no body"))?;
+        Ok(HttpResponse {
+            status: response.status(),
+            headers,
+            body: Box::new(Body {
+                stream,
+                _body: body,
+                _response: response,
+                _future: future,
+                _unfinished: unfinished,
+                patience,
+            }),
+        })
+    }
 }
 
 /// The body of a response, and what it hangs on, children first.
@@ -150,6 +187,7 @@ fn outgoing(request: &HttpRequest<'_>) -> Result<OutgoingRequest, TransportError
     let method = match request.method {
         Method::Delete => WasiMethod::Delete,
         Method::Get => WasiMethod::Get,
+        Method::Post => WasiMethod::Post,
         Method::Put => WasiMethod::Put,
     };
     let scheme = match request.scheme {

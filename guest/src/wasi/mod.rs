@@ -9,7 +9,8 @@ use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::wasi::random::random;
 use crate::config::{Diagnostic, Environment};
 use crate::platform::{
-    AccessKey, Clock, HttpRequest, HttpResponse, Random, Surroundings, Transport, TransportError,
+    AccessKey, Clock, Credentials, HttpRequest, HttpResponse, Random, Refusal, Surroundings,
+    Transport, TransportError,
 };
 use crate::secret::Secret;
 
@@ -45,13 +46,29 @@ impl Environment for Wasi {
 }
 
 impl Surroundings for Wasi {
-    fn credentials(&self) -> Option<AccessKey> {
+    fn credentials(&self) -> Option<Credentials> {
         let key = surroundings::credentials().ok().flatten()?;
-        Some(AccessKey {
-            id: key.id,
-            secret: Secret::new(key.secret),
-            session_token: key.session_token.map(Secret::new),
+        Some(Credentials {
+            key: AccessKey {
+                id: key.id,
+                secret: Secret::new(key.secret),
+                session_token: key.session_token.map(Secret::new),
+            },
+            expires_at: key.expires_at,
+            account_id: None,
         })
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        surroundings::read_file(path).map_err(refusal)
+    }
+
+    fn replace_file(&self, path: &str, bytes: &[u8]) -> Result<(), Refusal> {
+        surroundings::replace_file(path, bytes).map_err(refusal)
+    }
+
+    fn run(&self, command: &str) -> Result<Vec<u8>, Refusal> {
+        surroundings::run(command).map_err(refusal)
     }
 
     fn report(&self, diagnostic: Diagnostic) {
@@ -62,6 +79,18 @@ impl Surroundings for Wasi {
 impl Transport for Wasi {
     fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
         http::send(request)
+    }
+
+    fn send_all(&self, requests: &[HttpRequest<'_>]) -> Vec<Result<HttpResponse, TransportError>> {
+        http::send_all(requests)
+    }
+}
+
+fn refusal(refusal: surroundings::Refusal) -> Refusal {
+    match refusal {
+        surroundings::Refusal::Denied => Refusal::Denied,
+        surroundings::Refusal::Failed(reason) => Refusal::Failed(reason),
+        surroundings::Refusal::NotFound => Refusal::NotFound,
     }
 }
 

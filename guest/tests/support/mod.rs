@@ -9,6 +9,8 @@
     reason = "a test reports by panicking"
 )]
 
+pub mod schedule;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,13 +24,18 @@ use cofferdam_s3::contract::{
     WriteOptions,
 };
 use cofferdam_s3::platform::{
-    AccessKey, Clock, HttpBody, HttpRequest, HttpResponse, Method, Random, Surroundings, Transport,
-    TransportError,
+    AccessKey, Clock, Credentials, HttpBody, HttpRequest, HttpResponse, Method, Random, Refusal,
+    Surroundings, Transport, TransportError,
 };
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub const STATE: &str = "/tfstate/app/terraform.tfstate";
 pub const LOCK: &str = "/tfstate/app/terraform.tfstate.tflock";
+/// Key of the lock item.
+pub const ITEM: &str = "tfstate/app/terraform.tfstate";
+/// Key of the digest item.
+pub const DIGEST: &str = "tfstate/app/terraform.tfstate-md5";
 pub const DEV: &str = "/tfstate/env%3A/dev/app/terraform.tfstate";
 
 /// 2026-11-23T01:25:24Z
@@ -42,6 +49,8 @@ pub enum Fault {
     AnswerWith(u16, Vec<(&'static str, String)>, &'static str),
     /// Something else happens to the objects first.
     Before(Box<dyn FnOnce(&mut Objects) + Send>),
+    /// Something else happens to all that is stored first.
+    BeforeAll(Box<dyn FnOnce(&mut World) + Send>),
     /// The store never sees it.
     Fails(TransportError),
     /// The store does it, and its answer gets lost.
@@ -55,6 +64,12 @@ pub enum Fault {
 /// Objects by the path of their URL.
 pub type Objects = BTreeMap<String, Vec<u8>>;
 
+/// Items of the table by their key.
+pub type Items = BTreeMap<String, Item>;
+
+/// Attributes of text.
+pub type Item = BTreeMap<String, String>;
+
 /// What the store can do.
 #[derive(Clone, Copy, Default)]
 pub struct Quirks {
@@ -64,11 +79,18 @@ pub struct Quirks {
     pub no_conditional_delete: bool,
     /// Keys a page.
     pub page: usize,
+    /// ETags are MD5s, as S3's without KMS.
+    pub md5_tags: bool,
+    /// No checksum of DynamoDB is right.
+    pub bad_crc: bool,
 }
 
 #[derive(Default)]
 pub struct World {
     pub objects: Objects,
+    /// Older versions of objects, newest first: path, version, bytes.
+    pub versions: Vec<(String, String, Vec<u8>)>,
+    pub items: Items,
     pub quirks: Quirks,
     pub requests: Vec<Request>,
     pub faults: HashMap<usize, Fault>,
@@ -81,12 +103,18 @@ pub struct World {
     pub reports: Vec<Diagnostic>,
     pub lent: Vec<Option<AccessKey>>,
     pub variables: HashMap<String, String>,
+    /// By path.
+    pub files: HashMap<String, Vec<u8>>,
+    /// What a command prints. All others are denied.
+    pub commands: HashMap<String, Vec<u8>>,
 }
 
 /// A request as it was sent.
 #[derive(Clone)]
 pub struct Request {
     pub method: Method,
+    /// Scheme and authority.
+    pub origin: String,
     pub path: String,
     pub headers: HashMap<String, String>,
     pub body: Option<Vec<u8>>,
@@ -95,6 +123,24 @@ pub struct Request {
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// Such as `PutItem tfstate/k Info if absent`.
+    fn told(&self, target: &str) -> String {
+        let operation = target.strip_prefix("DynamoDB_20120810.").unwrap();
+        let body = self.json();
+        let key = body["Key"]["LockID"]["S"].as_str();
+        let key = key.or(body["Item"]["LockID"]["S"].as_str());
+        let condition = match body["ConditionExpression"].as_str() {
+            None => "",
+            Some(text) if text.starts_with("attribute_not_exists") => " if absent",
+            Some(_) => " if equal",
+        };
+        format!("{operation} {}{condition}", key.unwrap_or_default())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(self.body.as_ref().unwrap()).unwrap()
     }
 
     fn key(&self) -> &str {
@@ -132,7 +178,10 @@ impl Fake {
                     (_, Some(_)) => " If-None-Match",
                     _ => "",
                 };
-                format!("{} {}{condition}", request.method.as_str(), request.path)
+                match request.header("x-amz-target") {
+                    Some(target) => request.told(target),
+                    None => format!("{} {}{condition}", request.method.as_str(), request.path),
+                }
             })
             .collect()
     }
@@ -145,6 +194,25 @@ impl Fake {
         self.world().objects.get(path).cloned()
     }
 
+    /// Opens a store with a table, and with the lock file as said.
+    pub fn open_with_table(&self, use_lockfile: bool) -> Store<Fake> {
+        self.open_with(&table(use_lockfile), Fence::Required, None)
+    }
+
+    /// The body of the request with this number, counted from 0.
+    pub fn body(&self, n: usize) -> String {
+        String::from_utf8(self.world().requests[n].body.clone().unwrap()).unwrap()
+    }
+
+    /// One attribute of an item.
+    pub fn item(&self, key: &str, attribute: &str) -> Option<String> {
+        self.world().items.get(key)?.get(attribute).cloned()
+    }
+
+    pub fn put_item(&self, key: &str, attribute: &str, value: &str) {
+        put_item(&mut self.world().items, key, attribute, value);
+    }
+
     pub fn pass(&self, time: Duration) {
         self.world().elapsed += time;
     }
@@ -153,8 +221,9 @@ impl Fake {
         self.open_with("", Fence::Required, None)
     }
 
-    pub fn open_with(&self, more: &str, fence: Fence, budget: Option<u32>) -> Store<Fake> {
-        let config = format!(
+    /// The configuration that all tests share, and more.
+    pub fn config(more: &str) -> String {
+        format!(
             "{{\"bucket\":\"tfstate\",\"key\":\"app/terraform.tfstate\",\"region\":\"eu-west-1\",\
              \"access_key\":\"AKIAIOSFODNN7EXAMPLE\",\"secret_key\":\"CANARY-SECRET\",\
              \"endpoints\":{{\"s3\":\"http://s3.test:9000\"}},\"use_path_style\":true,\
@@ -164,7 +233,11 @@ impl Fake {
             } else {
                 ",\"use_lockfile\":true"
             }
-        );
+        )
+    }
+
+    pub fn open_with(&self, more: &str, fence: Fence, budget: Option<u32>) -> Store<Fake> {
+        let config = Self::config(more);
         let options = OpenOptions {
             fence,
             call_budget: budget,
@@ -205,13 +278,32 @@ impl Environment for Fake {
 }
 
 impl Surroundings for Fake {
-    fn credentials(&self) -> Option<AccessKey> {
+    fn credentials(&self) -> Option<Credentials> {
         let mut world = self.world();
         if world.lent.is_empty() {
-            None
-        } else {
-            world.lent.remove(0)
+            return None;
         }
+        Some(Credentials {
+            key: world.lent.remove(0)?,
+            expires_at: None,
+            account_id: None,
+        })
+    }
+
+    fn read_file(&self, path: &str) -> Result<Vec<u8>, Refusal> {
+        let world = self.world();
+        world.files.get(path).cloned().ok_or(Refusal::NotFound)
+    }
+
+    fn replace_file(&self, path: &str, bytes: &[u8]) -> Result<(), Refusal> {
+        let mut world = self.world();
+        world.files.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn run(&self, command: &str) -> Result<Vec<u8>, Refusal> {
+        let world = self.world();
+        world.commands.get(command).cloned().ok_or(Refusal::Denied)
     }
 
     fn report(&self, diagnostic: Diagnostic) {
@@ -224,6 +316,7 @@ impl Transport for Fake {
         let mut world = self.world();
         let request = Request {
             method: request.method,
+            origin: format!("{}://{}", request.scheme, request.authority),
             path: request.path_and_query.to_owned(),
             headers: request.headers.iter().cloned().collect(),
             body: request.body.map(<[u8]>::to_vec),
@@ -262,6 +355,11 @@ impl Transport for Fake {
                 let (status, headers, body) = world.perform(&request);
                 Ok(answer(status, headers, &body))
             }
+            Some(Fault::BeforeAll(change)) => {
+                change(&mut world);
+                let (status, headers, body) = world.perform(&request);
+                Ok(answer(status, headers, &body))
+            }
             Some(Fault::Fails(error)) => Err(error),
             Some(Fault::LostAnswer) => {
                 world.perform(&request);
@@ -293,6 +391,18 @@ impl World {
         if is_late {
             return error(403, "RequestTimeTooSkewed");
         }
+        if let Some(target) = request.header("x-amz-target") {
+            assert_eq!(request.path, "/");
+            let (status, answer) = self.perform_on_table(target, &request.json());
+            let answer = answer.to_string().into_bytes();
+            let crc = crc32(&answer) ^ u32::from(self.quirks.bad_crc);
+            let headers = vec![
+                ("x-amzn-requestid", "REQ2".to_owned()),
+                ("x-amz-crc32", crc.to_string()),
+            ];
+            return (status, headers, answer);
+        }
+        let etag = |bytes: &[u8]| self.etag(bytes);
         let path = request.key().to_owned();
         let stored = self.objects.get(&path).cloned();
         let condition = (request.header("if-match"), request.header("if-none-match"));
@@ -334,6 +444,18 @@ impl World {
                 (204, vec![], vec![])
             }
             Method::Get if request.path.contains("list-type=2") => self.list(&request.path),
+            Method::Get if request.path.ends_with("&versions=") => self.list_versions(),
+            Method::Get if request.path.contains("?versionId=") => {
+                let id = request.path.split_once("?versionId=").unwrap().1;
+                let found = self
+                    .versions
+                    .iter()
+                    .find(|(of, version, _)| *of == path && version == id);
+                match found {
+                    None => error(404, "NoSuchVersion"),
+                    Some((_, _, bytes)) => (200, vec![("etag", etag(bytes))], bytes.clone()),
+                }
+            }
             Method::Get => match stored {
                 None => error(404, "NoSuchKey"),
                 Some(bytes) => {
@@ -342,6 +464,79 @@ impl World {
                     (200, headers, bytes)
                 }
             },
+            Method::Post => error(405, "MethodNotAllowed"),
+        }
+    }
+
+    pub fn etag(&self, bytes: &[u8]) -> String {
+        match self.quirks.md5_tags {
+            true => format!("\"{}\"", md5(bytes)),
+            false => etag(bytes),
+        }
+    }
+
+    fn list_versions(&self) -> Performed {
+        let mut xml = String::from("<ListVersionsResult>");
+        for (path, id, bytes) in &self.versions {
+            let (key, tag) = (&path["/tfstate/".len()..], self.etag(bytes));
+            xml.push_str(&format!(
+                "<Version><Key>{key}</Key><VersionId>{id}</VersionId><ETag>{tag}</ETag></Version>"
+            ));
+        }
+        xml.push_str("</ListVersionsResult>");
+        (200, vec![], xml.into_bytes())
+    }
+
+    fn perform_on_table(&mut self, target: &str, body: &Value) -> (u16, Value) {
+        assert_eq!(body["TableName"], "locks");
+        let condition = body["ConditionExpression"].as_str();
+        let key = body["Key"]["LockID"]["S"].as_str();
+        let key = key.or(body["Item"]["LockID"]["S"].as_str());
+        let stored = key.and_then(|key| self.items.get(key));
+        let holds = match condition {
+            None => true,
+            Some("attribute_not_exists(LockID)") => stored.is_none(),
+            Some("attribute_not_exists(Info)") => stored.is_none_or(|it| !it.contains_key("Info")),
+            Some("attribute_not_exists(Digest)") => {
+                stored.is_none_or(|it| !it.contains_key("Digest"))
+            }
+            Some(text) => {
+                let (name, variable) = text.split_once(" = ").unwrap();
+                let value = body["ExpressionAttributeValues"][variable]["S"].as_str();
+                assert!(value.is_some(), "{body}");
+                stored.and_then(|it| it.get(name)).map(String::as_str) == value
+            }
+        };
+        if !holds {
+            return table_error("ConditionalCheckFailedException");
+        }
+        let presented = |item: &Item| -> Value {
+            let texts = item
+                .iter()
+                .map(|(name, value)| (name.clone(), json!({ "S": value })));
+            Value::Object(texts.collect())
+        };
+        let key = key.map(str::to_owned);
+        match (target.strip_prefix("DynamoDB_20120810."), key) {
+            (Some("PutItem"), Some(key)) => {
+                let item = body["Item"].as_object().unwrap().iter();
+                let item =
+                    item.map(|(name, it)| (name.clone(), it["S"].as_str().unwrap().to_owned()));
+                self.items.insert(key, item.collect());
+                (200, json!({}))
+            }
+            (Some("GetItem"), Some(key)) => {
+                assert_eq!(body["ConsistentRead"], true);
+                match self.items.get(&key) {
+                    Some(item) => (200, json!({ "Item": presented(item) })),
+                    None => (200, json!({})),
+                }
+            }
+            (Some("DeleteItem"), Some(key)) => match self.items.remove(&key) {
+                Some(item) => (200, json!({ "Attributes": presented(&item) })),
+                None => (200, json!({})),
+            },
+            _ => table_error("UnknownOperationException"),
         }
     }
 
@@ -381,6 +576,11 @@ impl World {
     }
 }
 
+fn table_error(code: &str) -> (u16, Value) {
+    let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
+    (400, json!({ "__type": code, "message": "m" }))
+}
+
 fn error(status: u16, code: &str) -> Performed {
     let xml = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
     (
@@ -388,6 +588,37 @@ fn error(status: u16, code: &str) -> Performed {
         vec![("x-amz-request-id", "REQ1".to_owned())],
         xml.into_bytes(),
     )
+}
+
+/// More of a configuration: a table, and the lock file as said.
+pub fn table(use_lockfile: bool) -> String {
+    format!(",\"dynamodb_table\":\"locks\",\"use_lockfile\":{use_lockfile}")
+}
+
+pub fn put_item(items: &mut Items, key: &str, attribute: &str, value: &str) {
+    let item = [("LockID", key), (attribute, value)];
+    let item = item.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    items.insert(key.to_owned(), Item::from(item));
+}
+
+pub fn md5(bytes: &[u8]) -> String {
+    let digest = md5::Md5::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = !0;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            };
+        }
+    }
+    !crc
 }
 
 /// Equal bytes have equal tags, as S3's MD5.
@@ -417,6 +648,12 @@ pub fn info(id: &str) -> LockInfo {
         created: "2026-11-23T01:25:24.500Z".to_owned(),
         path: String::new(),
     }
+}
+
+/// The id in a lock's record.
+pub fn id_of(record: Vec<u8>) -> String {
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    record["ID"].as_str().unwrap().to_owned()
 }
 
 pub fn record(id: &str) -> Vec<u8> {

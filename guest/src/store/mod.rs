@@ -4,22 +4,30 @@
 //! revision that was read comes back with the write, the store compares, and where an answer got lost, what is
 //! stored decides what happened.
 
+mod digest;
+mod write;
+
+use std::rc::Rc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use crate::aws::error::StoreError;
-use crate::aws::http::Payload;
-use crate::config::{self, BucketLocation, Environment, Settings};
+use crate::aws::http::Client;
+use crate::aws::pace::Pace;
+use crate::config::{self, BucketLocation, Resolution, RetryMode, Settings};
 use crate::contract::{
-    DeleteOptions, Diagnostic, Error, ErrorCode, Expectation, Fence, HeldLock, Holder, LockInfo,
-    OpenOptions, Outcome, Reading, Revision, State, UnlockBy, WriteOptions,
+    DeleteOptions, Diagnostic, DigestReport, Error, ErrorCode, Expectation, HeldLock, Holder,
+    LockInfo, OpenOptions, Outcome, ProbeOptions, Reading, Revision, State, UnlockBy, WriteOptions,
 };
+use crate::credentials::{Memory, Session};
+use crate::dynamodb::DynamoDb;
 use crate::failure::{Context, ErrorExt};
 use crate::lock::Lock;
+use crate::operation::Failed;
 use crate::platform::Platform;
-use crate::s3::{Condition, Failed, Got, Object, S3};
+use crate::probe::Probe;
+use crate::s3::{Got, Object, S3};
 use crate::state_head::StateHead;
 use crate::workspace;
 
@@ -30,6 +38,11 @@ pub(crate) const MAX_ROUNDS: u32 = 5;
 pub struct Store<P> {
     platform: P,
     settings: Settings,
+    session: Session,
+    /// What the EC2 metadata service told.
+    memory: Memory,
+    /// None: retries are not adaptive.
+    pace: Option<Mutex<Pace>>,
     location: BucketLocation,
     options: OpenOptions,
     skew: AtomicI64,
@@ -46,13 +59,23 @@ impl<P: Platform> Store<P> {
         config: &str,
         options: OpenOptions,
     ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let environment: &dyn Environment = &platform;
-        let (settings, warnings) = config::resolve(config, environment)
+        let Resolution {
+            settings,
+            session,
+            warnings,
+        } = config::resolve(config, &platform)
             .map_err(|errors| errors.into_iter().map(Diagnostic::from).collect::<Vec<_>>())?;
+        let pace = match settings.retry_mode {
+            RetryMode::Adaptive => Some(Mutex::new(Pace::new(platform.monotonic()))),
+            RetryMode::Standard => None,
+        };
         let store = Self {
             platform,
             location: settings.bucket_location(),
             settings,
+            session,
+            memory: Memory::default(),
+            pace,
             options,
             skew: AtomicI64::new(0),
         };
@@ -64,7 +87,8 @@ impl<P: Platform> Store<P> {
     /// # Errors
     /// As the contract says, for this and for all that follow.
     pub fn workspaces(&self) -> Result<Vec<String>, Error> {
-        workspace::list(&self.context(None), &self.platform, &self.s3())
+        let s3 = self.s3(&self.client());
+        workspace::list(&self.context(None), &self.platform, &s3)
     }
 
     /// The newest state, unless it is the one that is known. Its checksum is not verified here.
@@ -120,14 +144,76 @@ impl<P: Platform> Store<P> {
         self.call(workspace)?.lock()?.holders()
     }
 
+    /// Tries out in the store itself what this configuration relies on, under keys of its own
+    /// ([`KEY_INFIX`](crate::probe::KEY_INFIX)), and removes them again. The answer is a JSON object:
+    ///
+    /// - `format_version`: `"1"`. Fields and checks may be added under the same version.
+    /// - `verdict`: whether locks are safe here: `safe`, `unsafe`, or `unknown` when something that decides could not be
+    ///   tried. `reasons`: sentences, the gravest first: what is wrong, what could not be told and which permission that
+    ///   takes, what is left behind. A safe store may have some, too.
+    /// - `endpoint`, `bucket`; `probed`: false for AWS's own endpoints unless asked, which are only looked at.
+    /// - `rounds`, `contenders`: how many races were run (0: none), between how many writers.
+    /// - `checks`: what was tried, objects of `name`, `outcome` (`ok`, `failed`, `not-tested`, `warning`), `detail` (a
+    ///   sentence) and `latency_ms` (of its last request, or null). Names: `upload` (only when nothing can be stored),
+    ///   `checksum-accepted`, `encryption-accepted` (when it is refused), `encryption-honoured`, `tags-accepted`,
+    ///   `acl-accepted`, `create-on-absent`, `create-only-refused`, `one-creator-wins`, `stale-replace-refused`,
+    ///   `one-replacer-wins`, `conditional-delete`, `create-after-delete`, `visible-at-once`, `versioning`, `clock`,
+    ///   `table-shape`, `table-create-only-refused`, `table-one-creator-wins`, `table-conditional-delete`.
+    /// - `versioning`: `status` (`enabled`, `suspended`, `off`, `unknown`) and `advice` (a command, or null).
+    /// - `clock_skew_seconds`: how much later the store's clock is; null: it did not say.
+    /// - `latency_ms`: mean of `put`, `get`, `delete`, `list`; null where there was none.
+    /// - `dynamodb`: null without a table, else `table`, `status` (null: unknown), `key_schema_ok` (null: unknown) and
+    ///   `detail`.
+    /// - `suggestions`: lines for the configuration, such as `skip_s3_checksum = true`.
+    ///
+    /// # Errors
+    /// Nothing could be found out.
+    pub fn probe(&self, options: ProbeOptions) -> Result<String, Error> {
+        let context = self.context(None);
+        let client = self.client();
+        let table = DynamoDb::new(Rc::clone(&client), &self.settings);
+        Probe::new(
+            &self.platform,
+            &context,
+            client,
+            table.as_ref(),
+            options.rounds,
+        )
+        .run(options)
+    }
+
+    /// Compares a state and its recorded digest.
+    ///
+    /// # Errors
+    /// As the contract says, for this and for the next.
+    pub fn compare_digest(&self, workspace: &str) -> Result<DigestReport, Error> {
+        self.call(workspace)?.compare_digest()
+    }
+
+    /// Records a digest, or removes the one that is recorded.
+    ///
+    /// # Errors
+    /// As the contract says.
+    pub fn record_digest(
+        &self,
+        workspace: &str,
+        expected: Option<&str>,
+        digest: Option<&str>,
+        lock: Option<&HeldLock>,
+    ) -> Result<(), Error> {
+        self.call(workspace)?.record_digest(expected, digest, lock)
+    }
+
     fn call<'a>(&'a self, workspace: &'a str) -> Result<Call<'a, P>, Error> {
         let context = self.context(Some(workspace));
+        let client = self.client();
         Ok(Call {
             platform: &self.platform,
             options: self.options,
             path: workspace::state_path(&context, workspace)?,
             context,
-            s3: self.s3(),
+            s3: self.s3(&client),
+            table: DynamoDb::new(client, &self.settings),
         })
     }
 
@@ -139,15 +225,22 @@ impl<P: Platform> Store<P> {
         }
     }
 
-    fn s3(&self) -> S3<'_, P> {
+    fn s3<'a>(&'a self, client: &Rc<Client<'a, P>>) -> S3<'a, P> {
+        S3::new(Rc::clone(client), &self.settings, &self.location)
+    }
+
+    /// For one call: its budget begins now.
+    fn client(&self) -> Rc<Client<'_, P>> {
         let budget = self.options.call_budget;
-        S3::new(
+        Rc::new(Client::new(
             &self.platform,
             &self.settings,
-            &self.location,
+            &self.session,
+            &self.memory,
+            self.pace.as_ref(),
             &self.skew,
             budget.map(|milliseconds| Duration::from_millis(milliseconds.into())),
-        )
+        ))
     }
 }
 
@@ -157,6 +250,8 @@ struct Call<'a, P> {
     options: OpenOptions,
     context: Context<'a>,
     s3: S3<'a, P>,
+    /// None: the configuration names no table.
+    table: Option<DynamoDb<'a, P>>,
     /// Key of the state.
     path: String,
 }
@@ -164,10 +259,14 @@ struct Call<'a, P> {
 impl<P: Platform> Call<'_, P> {
     fn read(&self, known: Option<&Revision>) -> Result<Reading, Error> {
         let known = known.map(|revision| revision.tag.as_str());
-        match self
+        let got = self
             .get(known)
-            .map_err(|failed| self.context.failed(&failed))?
-        {
+            .map_err(|failed| self.context.failed(&failed))?;
+        let got = match &self.table {
+            Some(table) => self.verified(table, got)?,
+            None => got,
+        };
+        match got {
             Got::Absent => Ok(Reading::Absent),
             Got::Object(object) if object.bytes.is_empty() => Ok(Reading::Absent),
             Got::Object(object) => {
@@ -183,155 +282,6 @@ impl<P: Platform> Call<'_, P> {
         }
     }
 
-    fn write(&self, bytes: &[u8], options: &WriteOptions) -> Result<Revision, Error> {
-        if bytes.is_empty() {
-            return Err(self.context.invalid(
-                "bytes",
-                "an empty state is not written: it would be read as none. To remove a workspace, \
-                 delete it."
-                    .to_owned(),
-            ));
-        }
-        let size = bytes.len() as u64;
-        if size > self.options.max_state {
-            return Err(self.too_large(size));
-        }
-        let sha256 = match &options.sha256 {
-            None => Sha256::digest(bytes).into(),
-            Some(given) => <[u8; 32]>::try_from(given.as_slice()).map_err(|_| {
-                let message = format!("a SHA-256 has 32 bytes, not {}.", given.len());
-                self.context.invalid("sha256", message)
-            })?,
-        };
-        self.check_expectation(&options.expect)?;
-        self.check_lock(options.lock.as_ref())?;
-        self.write_fenced(Payload { bytes, sha256 }, &options.expect)
-    }
-
-    fn write_fenced(&self, payload: Payload<'_>, expect: &Expectation) -> Result<Revision, Error> {
-        // The ETag of an empty object that stands where no state is expected.
-        let mut empty: Option<String> = None;
-        // Whether the state may be stored although no answer said so.
-        let mut lost = false;
-        let mut round = 1;
-        loop {
-            let condition = match (expect, &empty) {
-                (Expectation::Absent, Some(tag)) => Condition::Tag(tag),
-                (Expectation::Absent, None) => Condition::Absent,
-                (Expectation::Anything, _) => Condition::Anything,
-                (Expectation::Revision(revision), _) => Condition::Tag(&revision.tag),
-            };
-            let mut failed = match self.s3.put(&self.path, payload, condition) {
-                Ok(stored) => return self.stored(stored, payload),
-                Err(failed) => failed,
-            };
-            lost |= failed.failure.ambiguous;
-            failed.failure.ambiguous = lost;
-            let is_fenced = condition != Condition::Anything;
-            let refused = is_fenced && failed.failure.is(StoreError::is_failed_condition);
-            let collided = failed.failure.is(StoreError::is_conflict);
-            if is_fenced && failed.failure.is(StoreError::is_condition_unsupported) {
-                return self.write_unfenced(payload, expect, &failed);
-            }
-            if !(refused || collided || lost) {
-                return Err(self.context.failed(&failed));
-            }
-            match self.get(None) {
-                Ok(Got::Object(object)) if lost && object.bytes == payload.bytes => {
-                    return object.revision().ok_or_else(|| self.no_tag());
-                }
-                Ok(found) if !is_as_expected(&found, expect) => {
-                    return Err(self.changed(&found, payload.bytes, lost));
-                }
-                Ok(Got::Object(object)) if matches!(expect, Expectation::Absent) => {
-                    empty = object.tag;
-                }
-                Ok(_) => empty = None,
-                Err(_) if refused => return Err(self.changed_unseen(&failed)),
-                Err(_) => return Err(self.context.failed(&failed)),
-            }
-            // What is stored is what the caller expects, so it is worth another try; but not after all the attempts of
-            // a store in trouble.
-            let again = round < MAX_ROUNDS
-                && (refused || (collided && self.s3.client.pause_after_collision(round)));
-            if !again {
-                return Err(self.context.failed(&failed));
-            }
-            round += 1;
-        }
-    }
-
-    /// For a store that refuses conditions: compares by reading, which leaves a gap, and says so.
-    fn write_unfenced(
-        &self,
-        payload: Payload<'_>,
-        expect: &Expectation,
-        refusal: &Failed,
-    ) -> Result<Revision, Error> {
-        if self.options.fence == Fence::Required {
-            let mut error = self.context.failed(refusal);
-            error.code = ErrorCode::Unsupported;
-            error.message.push_str(
-                " This store does not know conditional writes, so that two writers could \
-                 overwrite each other unseen: use a store that does, or allow it to be written \
-                 without a fence.",
-            );
-            return Err(error);
-        }
-        self.platform.report(config::Diagnostic {
-            severity: config::Severity::Warning,
-            summary: "State written without a fence".to_owned(),
-            detail: format!(
-                "The store does not know conditional writes. s3://{}/{} is compared before it is \
-                 written, but a writer that comes in between would be overwritten.",
-                self.context.settings.bucket, self.path
-            ),
-            attribute: None,
-        });
-        let fail = |failed: Failed| self.context.failed(&failed);
-        let found = match expect {
-            Expectation::Revision(revision) => self.get(Some(&revision.tag)),
-            _ => self.get(None),
-        }
-        .map_err(fail)?;
-        let lost = refusal.failure.ambiguous;
-        match &found {
-            Got::Object(object) if lost && object.bytes == payload.bytes => {
-                return object.revision().ok_or_else(|| self.no_tag());
-            }
-            found if !is_as_expected(found, expect) => {
-                return Err(self.changed(found, payload.bytes, lost));
-            }
-            _ => {}
-        }
-        match self.s3.put(&self.path, payload, Condition::Anything) {
-            Ok(stored) => self.stored(stored, payload),
-            Err(failed) if failed.failure.ambiguous => match self.get(None) {
-                Ok(Got::Object(object)) if object.bytes == payload.bytes => {
-                    object.revision().ok_or_else(|| self.no_tag())
-                }
-                _ => Err(fail(failed)),
-            },
-            Err(failed) => Err(fail(failed)),
-        }
-    }
-
-    /// The revision of what was just stored; asks for it where the store did not say.
-    fn stored(&self, revision: Option<Revision>, payload: Payload<'_>) -> Result<Revision, Error> {
-        if let Some(revision) = revision {
-            return Ok(revision);
-        }
-        let found = match self.get(None) {
-            Ok(Got::Object(object)) if object.bytes == payload.bytes => object.revision(),
-            _ => None,
-        };
-        found.ok_or_else(|| {
-            let mut error = self.no_tag();
-            error.outcome = Outcome::Unknown;
-            error
-        })
-    }
-
     fn delete(&self, options: &DeleteOptions) -> Result<(), Error> {
         if self.context.workspace == Some(workspace::DEFAULT) {
             return Err(self.context.invalid(
@@ -344,11 +294,18 @@ impl<P: Platform> Call<'_, P> {
         }
         self.check_expectation(&options.expect)?;
         self.check_lock(options.lock.as_ref())?;
+        match &self.table {
+            Some(table) => self.delete_with_digest(table, options),
+            None => self.delete_state(&options.expect),
+        }
+    }
+
+    fn delete_state(&self, expect: &Expectation) -> Result<(), Error> {
         let fail = |failed: Failed| self.context.failed(&failed);
-        match &options.expect {
+        match expect {
             Expectation::Absent => {
                 let found = self.get(None).map_err(fail)?;
-                if is_as_expected(&found, &options.expect) {
+                if is_as_expected(&found, expect) {
                     return Ok(());
                 }
                 Err(self.changed(&found, &[], false))
@@ -360,7 +317,7 @@ impl<P: Platform> Call<'_, P> {
                 },
                 other => other.map_err(fail),
             },
-            Expectation::Revision(revision) => self.delete_fenced(revision, &options.expect),
+            Expectation::Revision(revision) => self.delete_fenced(revision, expect),
         }
     }
 
@@ -409,7 +366,8 @@ impl<P: Platform> Call<'_, P> {
     }
 
     fn lock(&self) -> Result<Lock<'_, P>, Error> {
-        Lock::new(self.platform, &self.context, &self.s3, &self.path)
+        let table = self.table.as_ref();
+        Lock::new(self.platform, &self.context, &self.s3, table, &self.path)
     }
 
     fn check_lock(&self, held: Option<&HeldLock>) -> Result<(), Error> {
