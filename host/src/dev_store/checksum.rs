@@ -140,6 +140,8 @@ pub(super) struct Verified {
     pub(super) md5: [u8; 16],
     /// The one that the client sent, else a CRC-64/NVME, as S3 computes it for everything since 2024.
     pub(super) checksum: Checksum,
+    /// Whether the client asked for any check.
+    pub(super) demanded: bool,
 }
 
 /// Checks bytes against `Content-MD5` and every `x-amz-checksum-…` among the headers and trailers.
@@ -186,6 +188,7 @@ pub(super) fn verify(
     }
     Ok(Verified {
         md5,
+        demanded: kept.is_some() || headers.contains_key("content-md5"),
         checksum: kept.unwrap_or_else(|| Checksum::of(Algorithm::Crc64Nvme, bytes)),
     })
 }

@@ -4,21 +4,28 @@
 //! Without this module, or with a plain write in its place, a power cut would lose a state that its writer was
 //! told is stored, or leave half of it.
 //!
-//! Layout: `<directory>/<bucket>/<encoded key>`. A file is one line, [`MAGIC`] and the object's metadata as JSON,
+//! Layout: `<directory>/<bucket>/<encoded key>`, of versions with `~<place>~<identifier>` behind it, a `.settings`
+//! beside them, and `<directory>/.tables/<encoded table>/<encoded item>` beside a
+//! `.definition`, both JSON. An object's file is one line, [`MAGIC`] and the object's metadata as JSON,
 //! followed by the object's bytes. It is written and synced in `.staging`, then renamed to its place, then the
 //! directory of that place is synced; only after that is the client answered.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::crypto::{Checksum as _, Sha256};
+use serde::de::DeserializeOwned;
 
-use super::objects::{Metadata, Object};
+use super::dynamo::{Definition, StoredItem};
+use super::object::{Metadata, Object};
+use super::versions::{NULL, Settings, Version};
 
 /// What an object's file starts with; the number is the format's.
 const MAGIC: &str = "cofferdam-object-1 ";
@@ -28,8 +35,17 @@ const MARKER: &str = ".cofferdam-store";
 
 const STAGING: &str = ".staging";
 
+const TABLES: &str = ".tables";
+
+const DEFINITION: &str = ".definition";
+
+const SETTINGS: &str = ".settings";
+
 /// File systems take names of 255 bytes; longer ones are replaced by a hash of the key.
 const LONGEST_NAME: usize = 240;
+
+/// Bytes that the name of a version may have more than the key's.
+const VERSION_SUFFIX: usize = 50;
 
 /// All that a file's name spells as itself. Capital letters do not, because some file systems take `A` and `a`
 /// for the same name.
@@ -87,8 +103,8 @@ impl Disk {
         Ok(Self { root, marker })
     }
 
-    /// Every bucket with its objects.
-    pub(super) fn load(&self) -> io::Result<BTreeMap<String, (SystemTime, Vec<Object>)>> {
+    /// Every bucket with what is in it.
+    pub(super) fn load(&self) -> io::Result<BTreeMap<String, StoredBucket>> {
         let mut buckets = BTreeMap::new();
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
@@ -98,52 +114,122 @@ impl Disk {
             if name.starts_with('.') || !entry.file_type()?.is_dir() {
                 continue;
             }
-            let mut objects = Vec::new();
+            let mut versions = Vec::new();
             for file in fs::read_dir(entry.path())? {
                 let file = file?;
                 // No object's name starts so; desktops leave such files.
                 if !file.file_name().as_encoded_bytes().starts_with(b".") {
-                    objects.push(read_object(&file.path())?);
+                    versions.push(read_version(&file.path())?);
                 }
             }
             let about = entry.metadata()?;
-            let created = about.created().or_else(|_| about.modified())?;
-            buckets.insert(name, (created, objects));
+            let bucket = StoredBucket {
+                created: about.created().or_else(|_| about.modified())?,
+                settings: read_settings(&entry.path().join(SETTINGS))?,
+                versions: self.without_replaced(&name, versions)?,
+            };
+            buckets.insert(name, bucket);
         }
         Ok(buckets)
     }
 
-    pub(super) fn create_bucket(&self, bucket: &str) -> io::Result<()> {
-        create_directory(&self.root.join(bucket))
+    /// Ends replacements that a crash interrupted: of two versions with one identifier only the newer one stays.
+    fn without_replaced(
+        &self,
+        bucket: &str,
+        mut versions: Vec<Version>,
+    ) -> io::Result<Vec<Version>> {
+        versions.sort_by_key(|version| Reverse(version.order));
+        let mut seen = BTreeSet::new();
+        let (kept, replaced): (Vec<Version>, Vec<Version>) =
+            versions.into_iter().partition(|version| {
+                seen.insert((version.object.metadata.key.clone(), version.id.clone()))
+            });
+        for version in replaced {
+            self.remove_version(bucket, &version)?;
+        }
+        Ok(kept)
     }
 
-    /// Writes an object to where it does not count yet, and sees it onto the disk.
-    pub(super) fn stage(&self, object: &Object) -> io::Result<Staged> {
-        let path = self
-            .root
-            .join(STAGING)
-            .join(uuid::Uuid::new_v4().to_string());
-        let staged = Staged { path };
-        let mut file = private_file().create_new(true).open(&staged.path)?;
+    pub(super) fn create_bucket(&self, bucket: &str, settings: Settings) -> io::Result<()> {
+        create_directory(&self.root.join(bucket))?;
+        self.put_settings(bucket, settings)
+    }
+
+    pub(super) fn stage_object(&self, object: &Object) -> io::Result<Staged> {
         let mut head = MAGIC.as_bytes().to_vec();
         serde_json::to_writer(&mut head, &object.metadata)?;
         head.push(b'\n');
-        file.write_all(&head)?;
-        file.write_all(&object.body)?;
-        file.sync_all()?;
-        Ok(staged)
+        self.stage(&[&head, &object.body])
     }
 
     /// Puts a staged object in its place. After an error it may or may not be there.
-    pub(super) fn commit(&self, staged: Staged, bucket: &str, key: &str) -> io::Result<()> {
-        fs::rename(&staged.path, self.place(bucket, key))?;
-        sync_directory(&self.root.join(bucket))
+    pub(super) fn commit_version(
+        &self,
+        staged: Staged,
+        bucket: &str,
+        version: &Version,
+    ) -> io::Result<()> {
+        staged.commit(&self.root.join(bucket), &version_name(version))
     }
 
     /// Removes an object. After an error it may or may not be there.
-    pub(super) fn remove(&self, bucket: &str, key: &str) -> io::Result<()> {
-        fs::remove_file(self.place(bucket, key))?;
-        sync_directory(&self.root.join(bucket))
+    pub(super) fn remove_version(&self, bucket: &str, version: &Version) -> io::Result<()> {
+        remove(&self.root.join(bucket), &version_name(version))
+    }
+
+    pub(super) fn put_settings(&self, bucket: &str, settings: Settings) -> io::Result<()> {
+        let staged = self.stage(&[&serde_json::to_vec(&settings)?])?;
+        staged.commit(&self.root.join(bucket), SETTINGS)
+    }
+
+    /// Every table with its items.
+    pub(super) fn load_tables(&self) -> io::Result<Vec<(Definition, Vec<StoredItem>)>> {
+        let mut tables = Vec::new();
+        for entry in read_directory(&self.root.join(TABLES))? {
+            let folder = entry?.path();
+            let Ok(definition) = fs::read(folder.join(DEFINITION)) else {
+                // It was being made or removed when the store ended.
+                fs::remove_dir_all(folder)?;
+                continue;
+            };
+            let definition = read_json(&folder.join(DEFINITION), &definition)?;
+            let mut items = Vec::new();
+            for file in fs::read_dir(&folder)? {
+                let file = file?;
+                if !file.file_name().as_encoded_bytes().starts_with(b".") {
+                    items.push(read_json(&file.path(), &fs::read(file.path())?)?);
+                }
+            }
+            tables.push((definition, items));
+        }
+        Ok(tables)
+    }
+
+    /// The table is there as soon as its definition is.
+    pub(super) fn create_table(&self, definition: &Definition) -> io::Result<()> {
+        let folder = self.table(&definition.name);
+        create_directory(&folder)?;
+        let staged = self.stage(&[&serde_json::to_vec(definition)?])?;
+        staged.commit(&folder, DEFINITION)
+    }
+
+    /// Removes a table and its items. After an error it may or may not be there.
+    pub(super) fn remove_table(&self, name: &str) -> io::Result<()> {
+        let folder = self.table(name);
+        remove(&folder, DEFINITION)?;
+        fs::remove_dir_all(&folder)
+    }
+
+    /// Stores an item. After an error it may or may not be there.
+    pub(super) fn put_item(&self, table: &str, item: &StoredItem) -> io::Result<()> {
+        let staged = self.stage(&[&serde_json::to_vec(item)?])?;
+        staged.commit(&self.table(table), &file_name(&item.place))
+    }
+
+    /// Removes an item. After an error it may or may not be there.
+    pub(super) fn remove_item(&self, table: &str, place: &str) -> io::Result<()> {
+        remove(&self.table(table), &file_name(place))
     }
 
     /// Lets others have the directory.
@@ -151,15 +237,38 @@ impl Disk {
         self.marker.unlock()
     }
 
-    fn place(&self, bucket: &str, key: &str) -> PathBuf {
-        self.root.join(bucket).join(file_name(key))
+    fn table(&self, name: &str) -> PathBuf {
+        self.root.join(TABLES).join(file_name(name))
+    }
+
+    /// Writes bytes to where they do not count yet, and sees them onto the disk.
+    fn stage(&self, parts: &[&[u8]]) -> io::Result<Staged> {
+        let path = self
+            .root
+            .join(STAGING)
+            .join(uuid::Uuid::new_v4().to_string());
+        let staged = Staged { path };
+        let mut file = private_file().create_new(true).open(&staged.path)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        Ok(staged)
     }
 }
 
-/// An object that was written and does not count yet. Dropping it removes it.
+/// A file that was written and does not count yet. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct Staged {
     path: PathBuf,
+}
+
+impl Staged {
+    /// Puts it in its place.
+    fn commit(self, folder: &Path, name: &str) -> io::Result<()> {
+        fs::rename(&self.path, folder.join(name))?;
+        sync_directory(folder)
+    }
 }
 
 impl Drop for Staged {
@@ -169,13 +278,37 @@ impl Drop for Staged {
     }
 }
 
+/// A bucket as it is found.
+pub(super) struct StoredBucket {
+    pub(super) created: SystemTime,
+    pub(super) settings: Settings,
+    pub(super) versions: Vec<Version>,
+}
+
+/// Of a bucket that never had versions it is the key's; else it tells the version's place and identifier.
+fn version_name(version: &Version) -> String {
+    let key = &version.object.metadata.key;
+    match version.order {
+        0 => file_name(key),
+        order => format!(
+            "{}~{order:016x}~{}",
+            name_up_to(LONGEST_NAME - VERSION_SUFFIX, key),
+            version.id
+        ),
+    }
+}
+
 /// The key itself stands in the file; its name only has to be its own.
 fn file_name(key: &str) -> String {
+    name_up_to(LONGEST_NAME, key)
+}
+
+fn name_up_to(longest: usize, key: &str) -> String {
     let mut name = utf8_percent_encode(key, NOT_IN_NAMES).to_string();
     if let Some(rest) = name.strip_prefix('.') {
         name = format!("%2E{rest}");
     }
-    if name.len() > LONGEST_NAME {
+    if name.len() > longest {
         // No encoded key starts with `~`.
         name = Sha256::checksum(key.as_bytes())
             .iter()
@@ -184,7 +317,43 @@ fn file_name(key: &str) -> String {
     name
 }
 
-fn read_object(path: &Path) -> io::Result<Object> {
+/// Nothing, if there is no such directory.
+fn read_directory(
+    path: &Path,
+) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>> + use<>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries?),
+    };
+    Ok(entries.into_iter().flatten())
+}
+
+fn remove(folder: &Path, name: &str) -> io::Result<()> {
+    fs::remove_file(folder.join(name))?;
+    sync_directory(folder)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, content: &[u8]) -> io::Result<T> {
+    // The parser's message could quote what it read.
+    serde_json::from_slice(content).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} is no file of an embedded store: move it elsewhere and start again",
+                path.display()
+            ),
+        )
+    })
+}
+
+fn read_settings(path: &Path) -> io::Result<Settings> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
+        content => read_json(path, &content?),
+    }
+}
+
+fn read_version(path: &Path) -> io::Result<Version> {
     let damaged = |what: &str| {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -208,10 +377,21 @@ fn read_object(path: &Path) -> io::Result<Object> {
     if body.len() as u64 != metadata.size {
         return Err(damaged("its length is wrong"));
     }
-    if path.file_name() != Some(file_name(&metadata.key).as_ref()) {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let mut from_behind = name.unwrap_or_default().rsplitn(3, '~');
+    let (id, order) = match (from_behind.next(), from_behind.next(), from_behind.next()) {
+        (Some(id), Some(order), Some(_)) => (id, u64::from_str_radix(order, 16).unwrap_or(0)),
+        _ => (NULL, 0),
+    };
+    let version = Version {
+        id: id.to_owned(),
+        order,
+        object: Arc::new(Object { metadata, body }),
+    };
+    if name != Some(&version_name(&version)) {
         return Err(damaged("its name is not its key's"));
     }
-    Ok(Object { metadata, body })
+    Ok(version)
 }
 
 /// States hold secrets: only the owner may read what is written.
@@ -257,6 +437,7 @@ fn sync_directory(_path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::server::plain_object;
+    use super::super::versions::Bucket;
     use super::*;
 
     /// A directory of its own, removed at the end.
@@ -271,13 +452,25 @@ mod tests {
         fn after_crash(&self) -> Option<Bytes> {
             let disk = Disk::open(self.0.clone()).unwrap();
             let mut buckets = disk.load().unwrap();
-            let objects = buckets.remove("b").map(|(_, objects)| objects);
-            objects
-                .into_iter()
-                .flatten()
-                .find(|object| object.metadata.key == "k")
-                .map(|object| object.body)
+            let bucket = buckets.remove("b").unwrap();
+            let bucket = Bucket::new(bucket.created, bucket.settings, bucket.versions);
+            bucket.current("k").map(|object| object.body.clone())
         }
+    }
+
+    fn object(body: &'static str) -> Object {
+        plain_object("k", Bytes::from_static(body.as_bytes()))
+    }
+
+    fn put(disk: &Disk, body: &'static str, id: &str, order: u64) -> Version {
+        let version = Version {
+            id: id.to_owned(),
+            order,
+            object: Arc::new(object(body)),
+        };
+        let staged = disk.stage_object(&version.object).unwrap();
+        disk.commit_version(staged, "b", &version).unwrap();
+        version
     }
 
     impl Drop for Scratch {
@@ -289,36 +482,72 @@ mod tests {
     #[test]
     fn a_crash_at_any_stage_of_a_change_leaves_the_old_object_or_the_new_one() {
         let scratch = Scratch::new();
-        let object = |body: &'static str| plain_object("k", Bytes::from_static(body.as_bytes()));
         let disk = Disk::open(scratch.0.clone()).unwrap();
-        disk.create_bucket("b").unwrap();
-        let staged = disk.stage(&object("old")).unwrap();
-        disk.commit(staged, "b", "k").unwrap();
+        disk.create_bucket("b", Settings::default()).unwrap();
+        put(&disk, "old", NULL, 0);
         drop(disk);
         assert_eq!(scratch.after_crash().unwrap(), "old");
 
         let disk = Disk::open(scratch.0.clone()).unwrap();
-        let staged = disk.stage(&object("new")).unwrap();
+        let staged = disk.stage_object(&object("new")).unwrap();
         // Half of it was written.
         fs::write(&staged.path, "cofferdam-object-1 {\"key\"").unwrap();
         std::mem::forget(staged);
         // All of it was written, and it was not put in its place.
-        std::mem::forget(disk.stage(&object("new")).unwrap());
+        std::mem::forget(disk.stage_object(&object("new")).unwrap());
         drop(disk);
         assert_eq!(scratch.after_crash().unwrap(), "old");
         let left = fs::read_dir(scratch.0.join(STAGING)).unwrap().count();
         assert_eq!(left, 0, "what is left over is removed");
 
         let disk = Disk::open(scratch.0.clone()).unwrap();
-        let staged = disk.stage(&object("new")).unwrap();
-        disk.commit(staged, "b", "k").unwrap();
+        let version = put(&disk, "new", NULL, 0);
         drop(disk);
         assert_eq!(scratch.after_crash().unwrap(), "new");
 
         let disk = Disk::open(scratch.0.clone()).unwrap();
-        disk.remove("b", "k").unwrap();
+        disk.remove_version("b", &version).unwrap();
         drop(disk);
         assert_eq!(scratch.after_crash(), None);
+    }
+
+    #[test]
+    fn a_crash_while_a_version_is_replaced_leaves_one_of_the_two() {
+        let scratch = Scratch::new();
+        let disk = Disk::open(scratch.0.clone()).unwrap();
+        disk.create_bucket("b", Settings::default()).unwrap();
+        put(&disk, "old", NULL, 0);
+        put(&disk, "kept", "id", 1);
+        // The old one was not removed any more.
+        put(&disk, "new", NULL, 2);
+        drop(disk);
+        assert_eq!(scratch.after_crash().unwrap(), "new");
+        let disk = Disk::open(scratch.0.clone()).unwrap();
+        let versions = disk.load().unwrap().remove("b").unwrap().versions;
+        let mut ids: Vec<_> = versions
+            .iter()
+            .map(|it| (it.order, it.id.as_str()))
+            .collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [(1, "id"), (2, NULL)]);
+        let files = fs::read_dir(scratch.0.join("b")).unwrap();
+        assert_eq!(files.count(), 3, "with the settings");
+        disk.put_settings(
+            "b",
+            Settings {
+                object_lock: true,
+                ..Settings::default()
+            },
+        )
+        .unwrap();
+        assert!(
+            disk.load()
+                .unwrap()
+                .remove("b")
+                .unwrap()
+                .settings
+                .object_lock
+        );
     }
 
     #[test]
@@ -329,5 +558,19 @@ mod tests {
         let long = "k".repeat(1024);
         assert!(file_name(&long).len() < 255);
         assert_ne!(file_name(&long), file_name(&"k".repeat(1023)));
+        for key in [
+            "k".to_owned(),
+            "~".to_owned(),
+            "/".repeat(60),
+            "k".repeat(240),
+            long,
+        ] {
+            let version = Version {
+                id: "0".repeat(32),
+                order: u64::MAX,
+                object: Arc::new(plain_object(&key, Bytes::new())),
+            };
+            assert!(version_name(&version).len() < 255, "{key}");
+        }
     }
 }

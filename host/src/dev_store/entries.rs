@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::dto::{self, CommonPrefix, ETag, EncodingType, ObjectStorageClass, Timestamp};
+use s3s::dto::{
+    self, CommonPrefix, DeleteMarkerEntry, ETag, EncodingType, ObjectStorageClass, ObjectVersion,
+    ObjectVersionStorageClass, Timestamp,
+};
 use s3s::{S3Result, s3_error};
 
 use super::listing::{After, Query};
-use super::objects::{Metadata, Object};
+use super::object::{Metadata, Object};
+use super::versions::Version;
 
 pub(super) fn query(
     prefix: &Option<String>,
@@ -59,6 +63,40 @@ pub(super) fn contents(
         ..dto::Object::default()
     };
     objects.into_iter().map(entry).collect()
+}
+
+/// The delete markers, and the others.
+pub(super) fn versions(
+    entries: Vec<(Version, bool)>,
+    encode: fn(&str) -> String,
+) -> (Vec<DeleteMarkerEntry>, Vec<ObjectVersion>) {
+    let (mut markers, mut versions) = (Vec::new(), Vec::new());
+    for (version, is_latest) in entries {
+        let metadata = &version.object.metadata;
+        if version.is_delete_marker() {
+            markers.push(DeleteMarkerEntry {
+                is_latest: Some(is_latest),
+                key: Some(encode(version.key())),
+                last_modified: Some(timestamp(metadata.modified)),
+                version_id: Some(version.id.clone()),
+                ..DeleteMarkerEntry::default()
+            });
+        } else {
+            versions.push(ObjectVersion {
+                e_tag: Some(etag(metadata)),
+                is_latest: Some(is_latest),
+                key: Some(encode(version.key())),
+                last_modified: Some(timestamp(metadata.modified)),
+                size: i64::try_from(metadata.size).ok(),
+                storage_class: Some(ObjectVersionStorageClass::from_static(
+                    ObjectVersionStorageClass::STANDARD,
+                )),
+                version_id: Some(version.id.clone()),
+                ..ObjectVersion::default()
+            });
+        }
+    }
+    (markers, versions)
 }
 
 pub(super) fn common_prefixes(

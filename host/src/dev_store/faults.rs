@@ -9,10 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use serde_json::Value;
 use tokio::time::Sleep;
 
+use super::misbehaviour::{Flaws, Misbehaviour};
 use super::server::{AnswerBody, BodyError};
 
 /// What goes wrong, with which requests, and how often.
@@ -39,20 +41,54 @@ pub enum Fault {
         /// Milliseconds.
         ms: u64,
     },
+    /// The request is held back for that many milliseconds before it has any effect. If the client goes away
+    /// meanwhile it never has one, and is logged with status 0.
+    DelayRequest {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Before the request, somebody deletes an item of the store's own table.
+    DeleteItem {
+        /// The whole `LockID`.
+        key: String,
+    },
     /// Before the request, somebody deletes an object of the store's own bucket.
     DeleteObject {
         /// The whole key.
         key: String,
     },
+    /// The lowest bit of one byte of the body is another than the headers say.
+    FlipBit {
+        /// Which byte, counted from 0; a body that is not so long comes unchanged.
+        at: usize,
+    },
     /// Nothing happens; the answer is bytes that are no XML, with status 200 for a listing, else 500.
     Garbage,
+    /// `If-Match` of a DELETE is treated as if it had not been sent.
+    IgnoreConditionalDelete,
     /// The conditions of a write are treated as if they had not been sent, as some stores do, silently.
     IgnoreConditions,
+    /// `If-None-Match` of a write is treated as if it had not been sent.
+    IgnoreCreateOnly,
+    /// `If-Match` of a write is treated as if it had not been sent.
+    IgnoreIfMatch,
     /// The effect happens, and the connection is closed in place of an answer.
     LoseAnswer,
+    /// The conditions of a write are checked, others are let in, and then it happens.
+    Race,
+    /// Requests with a checksum among their headers, or with the wish for one, are answered 400 `InvalidArgument`
+    /// and have no effect. Other requests do not count as matches.
+    RefuseChecksums,
     /// Writes with `If-Match` or `If-None-Match` are answered 501 `NotImplemented` and have no effect. Other
     /// requests do not count as matches.
     RefuseConditions,
+    /// Before the request, somebody writes an item of the store's own table.
+    ReplaceItem {
+        /// The whole `LockID`.
+        key: String,
+        /// Its new attributes, as [`DevStore::put_item`](super::DevStore::put_item) takes them.
+        item: Value,
+    },
     /// Before the request, somebody writes an object of the store's own bucket.
     ReplaceObject {
         /// The whole key.
@@ -73,13 +109,20 @@ pub enum Fault {
         /// Milliseconds.
         pause_ms: u64,
     },
-    /// Nothing happens; the answer is this status with an S3 error. 429 and 503 come with `Retry-After: 0`.
+    /// A listing shows the bucket as it was before the newest change to it.
+    StaleListing,
+    /// Nothing happens; the answer is this status with an S3 error, or for a table with a DynamoDB error. Of S3, 429
+    /// and 503 come with `Retry-After: 0`.
     Status {
         /// The HTTP status, 400 to 599.
         status: u16,
         /// The error's code, such as `SlowDown`.
         code: String,
     },
+    /// For `If-None-Match: *`, a delete marker counts as an object.
+    StickyDeleteMarkers,
+    /// Nothing happens; the answer is 503 `SlowDown`, or for a table 400 `ProvisionedThroughputExceededException`.
+    Throttle,
     /// The connection is closed in the middle of the body; the headers promised all of it.
     TruncateBody {
         /// How many bytes come through.
@@ -92,26 +135,63 @@ impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DelayAnswer { ms } => write!(f, "DelayAnswer({ms} ms)"),
+            Self::DelayRequest { ms } => write!(f, "DelayRequest({ms} ms)"),
+            Self::DeleteItem { key } => write!(f, "DeleteItem({key:?})"),
             Self::DeleteObject { key } => write!(f, "DeleteObject({key:?})"),
+            Self::FlipBit { at } => write!(f, "FlipBit(of byte {at})"),
             Self::Garbage => f.write_str("Garbage"),
+            Self::IgnoreConditionalDelete => f.write_str("IgnoreConditionalDelete"),
             Self::IgnoreConditions => f.write_str("IgnoreConditions"),
+            Self::IgnoreCreateOnly => f.write_str("IgnoreCreateOnly"),
+            Self::IgnoreIfMatch => f.write_str("IgnoreIfMatch"),
             Self::LoseAnswer => f.write_str("LoseAnswer"),
+            Self::Race => f.write_str("Race"),
+            Self::RefuseChecksums => f.write_str("RefuseChecksums"),
             Self::RefuseConditions => f.write_str("RefuseConditions"),
+            Self::ReplaceItem { key, .. } => write!(f, "ReplaceItem({key:?})"),
             Self::ReplaceObject { key, body } => {
                 write!(f, "ReplaceObject({key:?}, {} bytes)", body.len())
             }
             Self::Reset => f.write_str("Reset"),
             Self::SkewClock { seconds } => write!(f, "SkewClock({seconds} s)"),
             Self::SlowBody { pause_ms } => write!(f, "SlowBody({pause_ms} ms)"),
+            Self::StaleListing => f.write_str("StaleListing"),
             Self::Status { status, code } => write!(f, "Status({status} {code})"),
+            Self::StickyDeleteMarkers => f.write_str("StickyDeleteMarkers"),
+            Self::Throttle => f.write_str("Throttle"),
             Self::TruncateBody { after } => write!(f, "TruncateBody({after} bytes)"),
         }
     }
 }
 
-/// The rules in force.
+/// A request, as far as faults choose by it.
+pub(super) struct Asked<'a> {
+    pub(super) operation: &'a str,
+    pub(super) key: &'a str,
+    /// Whether it is a write to a bucket with `If-Match` or `If-None-Match`.
+    pub(super) is_conditional_write: bool,
+    /// Whether a checksum is among its headers, or the wish for one.
+    pub(super) has_checksum: bool,
+}
+
+impl Asked<'_> {
+    /// Whether there is something in the request that this fault is about.
+    fn concerns(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::RefuseChecksums => self.has_checksum,
+            Fault::RefuseConditions => self.is_conditional_write,
+            _ => true,
+        }
+    }
+}
+
+/// What is in force.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<Vec<FaultRule>>);
+pub(super) struct Faults {
+    rules: Mutex<Vec<FaultRule>>,
+    /// Each with the number of requests that it has seen.
+    misbehaviours: Mutex<Vec<(Misbehaviour, u32)>>,
+}
 
 impl Faults {
     pub(super) fn add(&self, rule: FaultRule) {
@@ -122,17 +202,34 @@ impl Faults {
         self.rules().clear();
     }
 
-    /// What befalls this request, in the order in which the rules were added.
-    pub(super) fn befall(&self, operation: &str, key: &str, conditional_write: bool) -> Plan {
+    pub(super) fn misbehave(&self, misbehaviours: impl IntoIterator<Item = Misbehaviour>) {
+        let counted = misbehaviours.into_iter().map(|it| (it, 0));
+        *self.misbehaviours() = counted.collect();
+    }
+
+    /// What befalls this request: what befalls all, then the rules in the order in which they were added.
+    pub(super) fn befall(&self, asked: &Asked<'_>) -> Plan {
         let mut plan = Plan::default();
+        for (misbehaviour, seen) in self.misbehaviours().iter_mut() {
+            let fault = misbehaviour.fault();
+            if asked.concerns(&fault) {
+                *seen = seen.wrapping_add(1);
+                if seen.is_multiple_of(misbehaviour.every()) {
+                    plan.add(fault);
+                }
+            }
+        }
         let mut rules = self.rules();
         for rule in rules.iter_mut() {
-            let matches = rule.operation.as_deref().is_none_or(|it| it == operation)
+            let matches = rule
+                .operation
+                .as_deref()
+                .is_none_or(|it| it == asked.operation)
                 && rule
                     .key_ends_with
                     .as_deref()
-                    .is_none_or(|end| key.ends_with(end))
-                && (conditional_write || !matches!(rule.fault, Fault::RefuseConditions));
+                    .is_none_or(|end| asked.key.ends_with(end))
+                && asked.concerns(&rule.fault);
             if !matches {
                 continue;
             }
@@ -150,57 +247,95 @@ impl Faults {
     }
 
     fn rules(&self) -> MutexGuard<'_, Vec<FaultRule>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn misbehaviours(&self) -> MutexGuard<'_, Vec<(Misbehaviour, u32)>> {
+        let locked = self.misbehaviours.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The faults of one request, in the order in which they come about.
 #[derive(Default)]
 pub(super) struct Plan {
-    /// A key, and the bytes it gets; none: it is deleted.
-    pub(super) interference: Vec<(String, Option<Bytes>)>,
+    /// What others do first.
+    pub(super) interference: Vec<Interference>,
     pub(super) skew_seconds: Option<i64>,
     pub(super) instead: Option<Instead>,
-    pub(super) ignores_conditions: bool,
+    pub(super) flaws: Flaws,
     pub(super) lose_answer: bool,
     pub(super) delay: Option<Duration>,
+    pub(super) hold: Option<Duration>,
+    flip: Option<usize>,
     truncate: Option<usize>,
     pause: Option<Duration>,
+}
+
+/// Somebody sets an item or an object; none: deletes it.
+pub(super) enum Interference {
+    Item(String, Option<Value>),
+    Object(String, Option<Bytes>),
 }
 
 /// What comes about in place of the request.
 pub(super) enum Instead {
     Garbage,
+    RefuseChecksums,
     RefuseConditions,
     Reset,
     Status { status: u16, code: String },
+    Throttle,
 }
 
 impl Plan {
     fn add(&mut self, fault: Fault) {
         match fault {
             Fault::DelayAnswer { ms } => self.delay = Some(Duration::from_millis(ms)),
-            Fault::DeleteObject { key } => self.interference.push((key, None)),
+            Fault::DelayRequest { ms } => self.hold = Some(Duration::from_millis(ms)),
+            Fault::DeleteItem { key } => self.interference.push(Interference::Item(key, None)),
+            Fault::DeleteObject { key } => self.interference.push(Interference::Object(key, None)),
+            Fault::FlipBit { at } => self.flip = Some(at),
             Fault::Garbage => self.instead = Some(Instead::Garbage),
-            Fault::IgnoreConditions => self.ignores_conditions = true,
+            Fault::IgnoreConditionalDelete => self.flaws.ignore_conditional_delete = true,
+            Fault::IgnoreConditions => {
+                self.flaws.ignore_conditional_delete = true;
+                self.flaws.ignore_create_only = true;
+                self.flaws.ignore_if_match = true;
+                self.flaws.ignore_items_conditions = true;
+            }
+            Fault::IgnoreCreateOnly => self.flaws.ignore_create_only = true,
+            Fault::IgnoreIfMatch => self.flaws.ignore_if_match = true,
             Fault::LoseAnswer => self.lose_answer = true,
+            Fault::Race => self.flaws.race = true,
+            Fault::RefuseChecksums => self.instead = Some(Instead::RefuseChecksums),
             Fault::RefuseConditions => self.instead = Some(Instead::RefuseConditions),
-            Fault::ReplaceObject { key, body } => self.interference.push((key, Some(body))),
+            Fault::ReplaceItem { key, item } => {
+                self.interference.push(Interference::Item(key, Some(item)));
+            }
+            Fault::ReplaceObject { key, body } => {
+                self.interference
+                    .push(Interference::Object(key, Some(body)));
+            }
             Fault::Reset => self.instead = Some(Instead::Reset),
             Fault::SkewClock { seconds } => self.skew_seconds = Some(seconds),
             Fault::SlowBody { pause_ms } => self.pause = Some(Duration::from_millis(pause_ms)),
+            Fault::StaleListing => self.flaws.stale_listing = true,
             Fault::Status { status, code } => self.instead = Some(Instead::Status { status, code }),
+            Fault::StickyDeleteMarkers => self.flaws.sticky_delete_markers = true,
+            Fault::Throttle => self.instead = Some(Instead::Throttle),
             Fault::TruncateBody { after } => self.truncate = Some(after),
         }
     }
 
     /// Spoils the body of an answer, if that is planned.
     pub(super) fn spoil(&self, body: AnswerBody) -> AnswerBody {
-        if self.truncate.is_none() && self.pause.is_none() {
+        if self.flip.is_none() && self.truncate.is_none() && self.pause.is_none() {
             return body;
         }
         AnswerBody::new(Spoiled {
             inner: body,
+            flip: self.flip,
             left: self.truncate,
             flushed: false,
             pause: self.pause,
@@ -209,14 +344,31 @@ impl Plan {
     }
 }
 
-/// A body that comes slowly, or in part.
+/// A body that comes slowly, in part, or altered.
 struct Spoiled {
     inner: AnswerBody,
+    /// How many bytes come before the one that is spoilt.
+    flip: Option<usize>,
     /// How many bytes still come through.
     left: Option<usize>,
     flushed: bool,
     pause: Option<Duration>,
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Spoiled {
+    fn flipped(&mut self, data: Bytes) -> Bytes {
+        let Some(at) = self.flip else { return data };
+        self.flip = at.checked_sub(data.len());
+        if self.flip.is_some() {
+            return data;
+        }
+        let mut altered = BytesMut::from(data);
+        if let Some(byte) = altered.get_mut(at) {
+            *byte ^= 1;
+        }
+        altered.freeze()
+    }
 }
 
 impl Body for Spoiled {
@@ -247,14 +399,15 @@ impl Body for Spoiled {
         let Some(Ok(frame)) = frame else {
             return Poll::Ready(frame);
         };
-        let frame = match (frame.into_data(), self.left) {
-            (Ok(data), Some(left)) => {
-                let data = data.slice(..data.len().min(left));
-                self.left = Some(left - data.len());
-                Frame::data(data)
+        let frame = match frame.into_data() {
+            Ok(mut data) => {
+                if let Some(left) = &mut self.left {
+                    data.truncate(*left);
+                    *left -= data.len();
+                }
+                Frame::data(self.flipped(data))
             }
-            (Ok(data), None) => Frame::data(data),
-            (Err(frame), _) => frame,
+            Err(frame) => frame,
         };
         Poll::Ready(Some(Ok(frame)))
     }
@@ -268,6 +421,31 @@ impl Body for Spoiled {
 mod tests {
     use super::*;
 
+    fn asked<'a>(operation: &'a str, key: &'a str, is_conditional_write: bool) -> Asked<'a> {
+        Asked {
+            operation,
+            key,
+            is_conditional_write,
+            has_checksum: false,
+        }
+    }
+
+    #[test]
+    fn a_misbehaviour_befalls_every_so_many_requests_until_it_is_ended() {
+        let faults = Faults::default();
+        let lost = || {
+            let plans = (0..6).map(|_| faults.befall(&asked("GetObject", "a", false)));
+            plans.map(|plan| plan.lose_answer).collect::<Vec<_>>()
+        };
+        faults.misbehave([Misbehaviour::LoseAnswers { every: 3 }]);
+        assert_eq!(lost(), [false, false, true, false, false, true]);
+        faults.misbehave([Misbehaviour::LoseAnswers { every: 0 }]);
+        faults.clear();
+        assert_eq!(lost(), [true; 6], "it is no rule");
+        faults.misbehave([]);
+        assert_eq!(lost(), [false; 6]);
+    }
+
     #[test]
     fn a_rule_lets_pass_befalls_and_is_gone() {
         let faults = Faults::default();
@@ -278,7 +456,7 @@ mod tests {
             times: 2,
             fault: Fault::LoseAnswer,
         });
-        let befallen = |operation, key| faults.befall(operation, key, true).lose_answer;
+        let befallen = |operation, key| faults.befall(&asked(operation, key, true)).lose_answer;
         assert!(!befallen("GetObject", "a.tflock"));
         assert!(!befallen("PutObject", "a"));
         assert!(!befallen("PutObject", "a.tflock"), "skipped");
@@ -297,8 +475,18 @@ mod tests {
             times: 1,
             fault: Fault::RefuseConditions,
         });
-        assert!(faults.befall("PutObject", "a", false).instead.is_none());
-        assert!(faults.befall("PutObject", "a", true).instead.is_some());
+        assert!(
+            faults
+                .befall(&asked("PutObject", "a", false))
+                .instead
+                .is_none()
+        );
+        assert!(
+            faults
+                .befall(&asked("PutObject", "a", true))
+                .instead
+                .is_some()
+        );
     }
 
     #[test]

@@ -76,7 +76,12 @@ pub(super) struct Page<T> {
     pub(super) next: Option<After>,
 }
 
-pub(super) fn page<T: Clone>(objects: &BTreeMap<String, T>, query: &Query) -> Page<T> {
+/// Lists what there is under the keys; `None` under one: nothing.
+pub(super) fn page<V, T>(
+    entries: &BTreeMap<String, V>,
+    query: &Query,
+    object: impl Fn(&V) -> Option<T>,
+) -> Page<T> {
     let mut page = Page {
         objects: Vec::new(),
         prefixes: Vec::new(),
@@ -91,13 +96,16 @@ pub(super) fn page<T: Clone>(objects: &BTreeMap<String, T>, query: &Query) -> Pa
         Some(after) if after.text() > query.prefix.as_str() => after.text(),
         _ => query.prefix.as_str(),
     };
-    for (key, object) in objects.range::<str, _>((Bound::Included(start), Bound::Unbounded)) {
+    for (key, entry) in entries.range::<str, _>((Bound::Included(start), Bound::Unbounded)) {
         let Some(rest) = key.strip_prefix(query.prefix.as_str()) else {
             break;
         };
         if last.as_ref().is_some_and(|last| last.covers(key)) {
             continue;
         }
+        let Some(object) = object(entry) else {
+            continue;
+        };
         if page.objects.len() + page.prefixes.len() == limit {
             page.next = last;
             break;
@@ -114,7 +122,7 @@ pub(super) fn page<T: Clone>(objects: &BTreeMap<String, T>, query: &Query) -> Pa
                 After::Prefix(shared.to_owned())
             }
             None => {
-                page.objects.push((key.clone(), object.clone()));
+                page.objects.push((key.clone(), object));
                 After::Key(key.clone())
             }
         });
@@ -134,7 +142,7 @@ mod tests {
     fn all(objects: &BTreeMap<String, ()>, mut query: Query) -> Vec<String> {
         let mut found = Vec::new();
         loop {
-            let page = page(objects, &query);
+            let page = page(objects, &query, |()| Some(()));
             found.extend(page.objects.into_iter().map(|(key, ())| key));
             found.extend(page.prefixes);
             match page.next {
@@ -174,9 +182,27 @@ mod tests {
                 delimiter: "/".to_owned(),
                 ..Query::default()
             },
+            |()| Some(()),
         );
         assert_eq!(page.prefixes, ["env:/a/", "env:/b/"]);
         assert_eq!(page.objects, [("env:/x".to_owned(), ())]);
+        assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn what_is_absent_is_neither_listed_nor_counted() {
+        let keys: Vec<String> = (0..20).map(|number| format!("{number:02}/x")).collect();
+        let entries: BTreeMap<String, bool> = keys
+            .iter()
+            .map(|key| (key.clone(), key.ends_with("9/x")))
+            .collect();
+        let query = Query {
+            delimiter: "/".to_owned(),
+            max_keys: Some(2),
+            ..Query::default()
+        };
+        let page = page(&entries, &query, |present| present.then_some(()));
+        assert_eq!(page.prefixes, ["09/", "19/"]);
         assert_eq!(page.next, None);
     }
 
@@ -188,6 +214,7 @@ mod tests {
                 max_keys: Some(0),
                 ..Query::default()
             },
+            |()| Some(()),
         );
         assert!(page.objects.is_empty() && page.next.is_none());
     }

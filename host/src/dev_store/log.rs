@@ -3,12 +3,16 @@
 //! Without this module a test could only judge a race by what the contenders say, and they are the ones under
 //! suspicion.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
+
+use super::misbehaviour::Flaws;
 
 /// One request and the head of its answer. Holds neither bodies nor signatures.
 #[derive(Clone, Debug, Serialize)]
@@ -19,12 +23,17 @@ pub struct Request {
     pub connection: u64,
     /// The HTTP method.
     pub method: String,
-    /// The S3 operation, such as `GetObject`; `Unknown` for what the store does not know.
+    /// The operation of S3 or DynamoDB, such as `GetObject` or `PutItem`; `Unknown` for what the store does not know.
     pub operation: &'static str,
-    /// The bucket; empty when the request names none.
+    /// The bucket, or the table; empty when the request names none.
     pub bucket: String,
-    /// The key, decoded; empty when the request names none.
+    /// The key, decoded, or the item's `LockID`; empty when the request names none.
     pub key: String,
+    /// The `ConditionExpression` of a request to a table.
+    pub condition: Option<String>,
+    /// The headers `content-encoding`, `content-length`, `content-type`, `if-…` and `x-amz-…`, as they were sent;
+    /// those that hold a key, its MD5 or a token as `(secret)`.
+    pub headers: BTreeMap<String, String>,
     /// The header `If-Match`, as it was sent.
     pub if_match: Option<String>,
     /// The header `If-None-Match`, as it was sent.
@@ -48,9 +57,38 @@ pub struct Generation {
     pub etag: Option<String>,
     /// The bytes; `None`: the object was deleted.
     pub body: Option<Bytes>,
+    /// The version, or the delete marker, that is the newest then; `None`: the bucket has no versions.
+    pub version_id: Option<String>,
     /// The `User-Agent` of the request that made it; `None` for the program that runs the store, and for
     /// faults.
     pub user_agent: Option<String>,
+}
+
+/// What an item was from one effect to the next.
+#[derive(Clone)]
+pub struct ItemGeneration {
+    /// The place of the request that made it in the order of effects; see [`Request::sequence`].
+    pub sequence: u64,
+    /// The attributes as the protocol writes them; `None`: the item was deleted.
+    pub item: Option<Value>,
+    /// The `User-Agent` of the request that made it; `None` for the program that runs the store, and for
+    /// faults.
+    pub user_agent: Option<String>,
+}
+
+impl fmt::Debug for ItemGeneration {
+    /// Only the attributes' names are printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes = self.item.as_ref().and_then(Value::as_object);
+        f.debug_struct("ItemGeneration")
+            .field("sequence", &self.sequence)
+            .field(
+                "attributes",
+                &attributes.map(|it| it.keys().collect::<Vec<_>>()),
+            )
+            .field("user_agent", &self.user_agent)
+            .finish()
+    }
 }
 
 impl fmt::Debug for Generation {
@@ -59,6 +97,7 @@ impl fmt::Debug for Generation {
         f.debug_struct("Generation")
             .field("sequence", &self.sequence)
             .field("etag", &self.etag)
+            .field("version_id", &self.version_id)
             .field("bytes", &self.body.as_ref().map(Bytes::len))
             .field("user_agent", &self.user_agent)
             .finish()
@@ -70,16 +109,16 @@ impl fmt::Debug for Generation {
 pub(super) struct Caller {
     /// The `User-Agent`; `None` for the program that runs the store.
     pub(super) user_agent: Option<String>,
-    /// Treat the conditions of the request as if they had not been sent, as some stores do.
-    pub(super) ignores_conditions: bool,
+    /// What the store does wrong with the request.
+    pub(super) flaws: Flaws,
     sequence: AtomicU64,
 }
 
 impl Caller {
-    pub(super) fn new(user_agent: Option<String>, ignores_conditions: bool) -> Self {
+    pub(super) fn new(user_agent: Option<String>, flaws: Flaws) -> Self {
         Self {
             user_agent,
-            ignores_conditions,
+            flaws,
             sequence: AtomicU64::new(0),
         }
     }

@@ -1,10 +1,21 @@
-//! An S3 server in this process, in memory or in a directory: for `cofferdam demo`, `cofferdam dev` and tests.
+//! An S3 and DynamoDB server in this process, in memory or in a directory: for `cofferdam demo`, `cofferdam dev`
+//! and tests.
 //!
 //! Without it, trying the backend would need an account, and proving it a server whose order of effects can be
-//! read. The library `s3s` speaks the protocol and checks the signatures; the objects behind it are linearizable:
-//! a condition and its effect are one step, and [`DevStore::requests`] lists the steps in their order.
+//! read. The library `s3s` speaks S3 and checks its signatures; DynamoDB, on the same port, is this module's own.
+//! Objects and items are linearizable: a condition and its effect are one step, and [`DevStore::requests`] lists
+//! the steps in their order. A [`FaultRule`] makes single requests fail, a [`Misbehaviour`] is a store that can't
+//! be relied on.
 //!
-//! It keeps all objects in memory, versions none, and encrypts none.
+//! What it does:
+//!
+//! - objects with conditions, checksums, ranges, uploads in parts, copies, versions, tags, canned access lists and
+//!   Object Lock's demand for checksums, in any number of buckets;
+//! - items with conditions, in any number of tables, as far as locks need them.
+//!
+//! What it does not do: it keeps all it has in memory, also when it writes it to a directory. It encrypts nothing:
+//! of a key of the customer it remembers a salted hash, and other encryption it only gives back in words. Nothing
+//! is retained, and access lists and policies bind nobody: there is one key, and its holder may do everything.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -15,43 +26,54 @@
 //! # }
 //! ```
 
+mod access;
+mod builder;
 mod checksum;
+mod contents;
+mod customer_key;
 mod disk;
+mod dynamo;
+mod early;
 mod entries;
 mod faults;
 mod listing;
 mod log;
+mod misbehaviour;
+mod multipart;
+mod object;
 mod objects;
 mod operations;
+mod reads;
 mod server;
+mod tags;
+mod target;
 mod transfer;
 mod uploads;
+mod versions;
+mod writes;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::{S3Auth, SecretKey};
-use s3s::config::{S3Config, StaticConfigProvider};
-use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
-use tokio::net::TcpListener;
+use s3s::S3Error;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use builder::DevStoreBuilder;
 pub use faults::{Fault, FaultRule};
-pub use log::{Generation, Request};
+pub use log::{Generation, ItemGeneration, Request};
+pub use misbehaviour::{Misbehaviour, UnknownMisbehaviour};
 
-use disk::Disk;
+use access::AccessKey;
+use dynamo::{Definition, KeyAttribute, Kind};
 use listing::Query;
-use log::{Caller, Log};
-use objects::{Conditions, Objects};
-use operations::Operations;
+use log::Caller;
+use object::Conditions;
 use server::{Server, plain_object};
 
 /// A running server. Dropping it stops it at once; [`DevStore::shutdown`] lets requests in progress end.
@@ -66,15 +88,7 @@ pub struct DevStore {
 impl DevStore {
     /// A server yet to be started.
     pub fn builder() -> DevStoreBuilder {
-        DevStoreBuilder {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            allow_remote: false,
-            directory: None,
-            bucket: "tfstate".to_owned(),
-            region: "us-east-1".to_owned(),
-            key: None,
-            recording: true,
-        }
+        DevStoreBuilder::new()
     }
 
     /// Where it listens.
@@ -90,6 +104,11 @@ impl DevStore {
     /// The bucket that was made at the start.
     pub fn bucket(&self) -> &str {
         &self.server.bucket
+    }
+
+    /// The table that was made at the start.
+    pub fn table(&self) -> &str {
+        &self.server.table
     }
 
     /// The region that requests must be signed for.
@@ -108,8 +127,8 @@ impl DevStore {
     }
 
     /// The backend block for a state in this store, with the lock file on. It holds the secret.
-    pub fn backend_block(&self, key: &str) -> serde_json::Value {
-        serde_json::json!({
+    pub fn backend_block(&self, key: &str) -> Value {
+        json!({
             "bucket": self.bucket(),
             "key": key,
             "region": self.region(),
@@ -144,18 +163,13 @@ impl DevStore {
     /// Every generation of a key of the bucket since the start, in the order of effects: each put, and each
     /// deletion of an object that was there.
     pub fn history(&self, key: &str) -> Vec<Generation> {
-        self.server.objects.history(self.bucket(), key)
+        self.server.contents.history(self.bucket(), key)
     }
 
     /// The bytes of an object of the bucket.
     pub fn object(&self, key: &str) -> Option<Bytes> {
-        let caller = Caller::default();
-        let conditions = Conditions::default();
-        let object = self
-            .server
-            .objects
-            .get(&caller, self.bucket(), key, &conditions);
-        object.ok().map(|object| object.body.clone())
+        let object = self.server.contents.peek(self.bucket(), key);
+        object.map(|object| object.body.clone())
     }
 
     /// Stores an object in the bucket, past protocol, log and faults.
@@ -165,25 +179,76 @@ impl DevStore {
     pub fn put_object(&self, key: &str, body: impl Into<Bytes>) -> io::Result<()> {
         let object = plain_object(key, body.into());
         self.server
-            .objects
+            .contents
             .put(
                 &Caller::default(),
                 self.bucket(),
                 object,
                 &Conditions::default(),
             )
+            .map(|_| ())
             .map_err(io_error)
     }
 
-    /// Deletes an object of the bucket, if it is there, past protocol, log and faults.
+    /// Deletes an object of the bucket, if it is there, past protocol, log and faults; with a delete marker where
+    /// versions are kept.
     ///
     /// # Errors
     /// When the directory can't be written.
     pub fn delete_object(&self, key: &str) -> io::Result<()> {
         self.server
-            .objects
-            .delete(&Caller::default(), self.bucket(), key, None)
+            .contents
+            .delete(&Caller::default(), self.bucket(), key, None, None)
+            .map(|_| ())
             .map_err(io_error)
+    }
+
+    /// An item of the table by its `LockID`: its attributes as the protocol writes them, such as
+    /// `{"LockID": {"S": "…"}, "Info": {"S": "…"}}`.
+    pub fn item(&self, key: &str) -> Option<Value> {
+        let item = self.server.contents.item(self.table(), key);
+        item.map(Value::Object)
+    }
+
+    /// Stores an item in the table, past protocol, log and faults. The `LockID` need not be among its attributes.
+    ///
+    /// # Errors
+    /// When it is no object of attributes, larger than 400 KB, or when the directory can't be written.
+    pub fn put_item(&self, key: &str, item: Value) -> io::Result<()> {
+        let contents = &self.server.contents;
+        contents.set_item(self.table(), key, Some(item))
+    }
+
+    /// Deletes an item of the table, if it is there, past protocol, log and faults.
+    ///
+    /// # Errors
+    /// When the directory can't be written.
+    pub fn delete_item(&self, key: &str) -> io::Result<()> {
+        self.server.contents.set_item(self.table(), key, None)
+    }
+
+    /// Every generation of an item of the table since the start, in the order of effects.
+    pub fn item_history(&self, key: &str) -> Vec<ItemGeneration> {
+        self.server.contents.item_history(self.table(), key)
+    }
+
+    /// Makes a further table, with a partition key of this name and of the type `S`, `N` or `B`, past protocol,
+    /// log and faults: for what happens with a table that is not made for locks.
+    ///
+    /// # Errors
+    /// When the table exists, the type is none of these, or the directory can't be written.
+    pub fn create_table(&self, name: &str, key: &str, kind: &str) -> io::Result<()> {
+        let kind = Kind::of(kind).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a key's type is S, N or B")
+        })?;
+        let key = KeyAttribute {
+            name: key.to_owned(),
+            kind,
+        };
+        let definition = Definition::new(name, vec![key]);
+        let contents = &self.server.contents;
+        let made = contents.create_table(&Caller::default(), definition);
+        made.map_err(dynamo::Error::into_io)
     }
 
     /// The keys of the bucket, sorted by their bytes.
@@ -192,7 +257,7 @@ impl DevStore {
         let mut keys = Vec::new();
         loop {
             let caller = Caller::default();
-            let Ok(page) = self.server.objects.list(&caller, self.bucket(), &query) else {
+            let Ok(page) = self.server.contents.list(&caller, self.bucket(), &query) else {
                 return keys;
             };
             keys.extend(page.objects.into_iter().map(|(key, _)| key));
@@ -208,9 +273,14 @@ impl DevStore {
         self.server.faults.add(rule);
     }
 
-    /// Lets things go right again.
+    /// Lets things go right again; what [`set_misbehaviour`](Self::set_misbehaviour) set goes on.
     pub fn clear_faults(&self) {
         self.server.faults.clear();
+    }
+
+    /// Makes the store misbehave in this way alone from now on; `None`: not at all.
+    pub fn set_misbehaviour(&self, misbehaviour: impl Into<Option<Misbehaviour>>) {
+        self.server.faults.misbehave(misbehaviour.into());
     }
 
     /// Takes no more connections, lets requests in progress end, 5 seconds at most, and stops.
@@ -228,7 +298,7 @@ impl Drop for DevStore {
         if let Some(task) = &self.task {
             task.abort();
         }
-        self.server.objects.stop();
+        self.server.contents.stop();
     }
 }
 
@@ -239,202 +309,6 @@ impl fmt::Debug for DevStore {
             .field("bucket", &self.bucket())
             .finish_non_exhaustive()
     }
-}
-
-/// What a server shall be like. See [`DevStore::builder`].
-#[derive(Debug)]
-#[must_use]
-pub struct DevStoreBuilder {
-    listen: SocketAddr,
-    allow_remote: bool,
-    directory: Option<PathBuf>,
-    bucket: String,
-    region: String,
-    key: Option<AccessKey>,
-    recording: bool,
-}
-
-impl DevStoreBuilder {
-    /// Where to listen. Default: a free port of 127.0.0.1.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address;
-        self
-    }
-
-    /// Whether addresses other than this machine's own may be listened on. Everything is sent in the clear.
-    /// Default: no.
-    pub fn allow_remote(mut self, allow: bool) -> Self {
-        self.allow_remote = allow;
-        self
-    }
-
-    /// Keeps the objects in a directory, which is made if need be: an answered write survives a crash of the
-    /// process or the machine. Default: in memory.
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = Some(directory.into());
-        self
-    }
-
-    /// The bucket, which is made if need be. Default: `tfstate`.
-    pub fn bucket(mut self, name: impl Into<String>) -> Self {
-        self.bucket = name.into();
-        self
-    }
-
-    /// The region. Default: `us-east-1`.
-    pub fn region(mut self, region: impl Into<String>) -> Self {
-        self.region = region.into();
-        self
-    }
-
-    /// The only key that may sign requests. Default: generated at random, anew at every start.
-    pub fn credentials(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
-        self.key = Some(AccessKey {
-            id: id.into(),
-            secret: SecretKey::from(secret.into()),
-        });
-        self
-    }
-
-    /// Whether requests and generations are kept for [`DevStore::requests`] and [`DevStore::history`]. They keep
-    /// every version of every object in memory, so a server that runs for days should not. Default: yes.
-    pub fn recording(mut self, recording: bool) -> Self {
-        self.recording = recording;
-        self
-    }
-
-    /// Starts the server on the current tokio runtime.
-    ///
-    /// # Errors
-    /// When the address is not this machine's own ([`allow_remote`](Self::allow_remote)) or in use, when the
-    /// bucket's name is not one, or when the directory can't be used: it is another store's at this moment, holds
-    /// other files, or holds a damaged object.
-    pub async fn start(self) -> io::Result<DevStore> {
-        if !self.allow_remote && !self.listen.ip().is_loopback() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "{} can be reached from other machines, and the embedded store sends states in the clear: \
-                     listen on 127.0.0.1, or allow remote access explicitly",
-                    self.listen
-                ),
-            ));
-        }
-        if !s3s::path::check_bucket_name(&self.bucket) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "{:?} is no bucket name: take 3 to 63 of a-z, 0-9, - and .",
-                    self.bucket
-                ),
-            ));
-        }
-        let listener = TcpListener::bind(self.listen).await?;
-        let address = listener.local_addr()?;
-        let (directory, recording) = (self.directory, self.recording);
-        let objects = tokio::task::spawn_blocking(move || {
-            Objects::new(directory.map(Disk::open).transpose()?, recording)
-        })
-        .await
-        .map_err(io::Error::other)??;
-        let objects = Arc::new(objects);
-        let created = objects.create_bucket(&Caller::default(), &self.bucket);
-        if let Err(error) = created
-            && *error.code() != S3ErrorCode::BucketAlreadyOwnedByYou
-        {
-            return Err(io_error(error));
-        }
-        let key = self.key.unwrap_or_else(AccessKey::random);
-        let service = |largest_skew: Option<u32>| {
-            let operations = Operations {
-                objects: Arc::clone(&objects),
-                region: self.region.clone(),
-            };
-            service(operations, key.clone(), largest_skew)
-        };
-        let server = Arc::new(Server {
-            service: service(None),
-            timeless: service(Some(u32::MAX)),
-            objects: Arc::clone(&objects),
-            bucket: self.bucket,
-            region: self.region.clone(),
-            faults: faults::Faults::default(),
-            log: Log::default(),
-            connections: AtomicU64::new(0),
-        });
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(Arc::clone(&server).run(listener, stopped));
-        Ok(DevStore {
-            server,
-            address,
-            key,
-            stop,
-            task: Some(task),
-        })
-    }
-}
-
-/// The key that may sign.
-#[derive(Clone, Debug)]
-struct AccessKey {
-    id: String,
-    secret: SecretKey,
-}
-
-impl AccessKey {
-    fn random() -> Self {
-        let random = || uuid::Uuid::new_v4().simple().to_string();
-        let mut id = random().to_uppercase();
-        id.truncate(11);
-        Self {
-            id: format!("COFFERDAM{id}"),
-            secret: SecretKey::from(format!("{}{}", random(), random())),
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl S3Auth for AccessKey {
-    async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
-        if id == self.id {
-            return Ok(self.secret.clone());
-        }
-        Err(s3_error!(
-            InvalidAccessKeyId,
-            "The AWS Access Key Id you provided does not exist in our records."
-        ))
-    }
-}
-
-/// Only the key's holder may do anything, and without a session token: the key has none.
-struct SignedOnly;
-
-#[async_trait::async_trait]
-impl S3Access for SignedOnly {
-    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if context.credentials().is_none() {
-            return Err(s3_error!(AccessDenied, "Access Denied"));
-        }
-        if context.headers().contains_key("x-amz-security-token") {
-            return Err(s3_error!(
-                InvalidToken,
-                "The provided token is malformed or otherwise invalid."
-            ));
-        }
-        Ok(())
-    }
-}
-
-fn service(operations: Operations, key: AccessKey, largest_skew: Option<u32>) -> S3Service {
-    let mut config = S3Config::default();
-    if let Some(seconds) = largest_skew {
-        config.presigned_url_max_skew_time_secs = seconds;
-    }
-    let mut builder = S3ServiceBuilder::new(operations);
-    builder.set_auth(key);
-    builder.set_access(SignedOnly);
-    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-    builder.build()
 }
 
 fn io_error(error: S3Error) -> io::Error {

@@ -1,186 +1,44 @@
-//! The objects, behind one lock.
+//! The operations on objects, each one step in the order of effects.
 //!
-//! Without this module two writers whose conditions both hold could both be let in: a condition and the effect
-//! that depends on it must be one critical section, and the order of these sections is the order that
-//! [`Request::sequence`](super::Request::sequence) tells.
+//! Without this module a write's condition and the object that it guards would be looked at one after the other.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use s3s::dto::ETagCondition;
 use s3s::{S3Error, S3Result, s3_error};
-use serde::{Deserialize, Serialize};
 
-use crate::checksum::hex;
-
-use super::checksum::{Checksum, Verified};
-use super::disk::{Disk, Staged};
+use super::contents::{Contents, Failure, State};
+use super::customer_key::{CustomerKey, Seal};
+use super::disk::Staged;
 use super::listing::{Page, Query, page};
 use super::log::{Caller, Generation};
-use super::uploads::{Joined, Listed, Part, Upload};
+use super::object::{Conditions, Headers, Metadata, Object, Wanted, failed, no_such_key};
+use super::tags::Tags;
+use super::uploads::{Joined, Listed, Part, Place, Upload};
+use super::versions::{Bucket, NULL, Settings, Version, VersionPage, Versioning};
 
-/// An object. It has no `Debug`: its bytes may be a state.
-pub(super) struct Object {
-    pub(super) metadata: Metadata,
-    pub(super) body: Bytes,
+/// What a read finds.
+pub(super) struct Found {
+    pub(super) object: Arc<Object>,
+    pub(super) version: Option<String>,
 }
 
-impl Object {
-    pub(super) fn new(key: &str, body: Bytes, verified: &Verified, headers: Headers) -> Self {
-        Self::with_etag(
-            key,
-            body,
-            hex(&verified.md5),
-            verified.checksum.clone(),
-            headers,
-        )
-    }
-
-    pub(super) fn with_etag(
-        key: &str,
-        body: Bytes,
-        etag: String,
-        checksum: Checksum,
-        headers: Headers,
-    ) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            metadata: Metadata {
-                key: key.to_owned(),
-                size: body.len() as u64,
-                etag,
-                modified: now.map_or(0, |since| since.as_secs()),
-                checksum,
-                headers,
-            },
-            body,
-        }
-    }
-}
-
-/// What is kept with an object's bytes, also on disk.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Metadata {
-    pub(super) key: String,
-    /// Bytes.
-    pub(super) size: u64,
-    /// Without quotes.
-    pub(super) etag: String,
-    /// Seconds since 1970.
-    pub(super) modified: u64,
-    pub(super) checksum: Checksum,
-    pub(super) headers: Headers,
-}
-
-impl Metadata {
-    pub(super) fn quoted_etag(&self) -> String {
-        format!("\"{}\"", self.etag)
-    }
-}
-
-/// The headers that an object gives back as it was given them.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Headers {
-    pub(super) cache_control: Option<String>,
-    pub(super) content_disposition: Option<String>,
-    pub(super) content_encoding: Option<String>,
-    pub(super) content_language: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) metadata: BTreeMap<String, String>,
-    /// `x-amz-server-side-encryption`; nothing is encrypted.
-    pub(super) encryption: Option<String>,
-    pub(super) kms_key: Option<String>,
-}
-
-/// What a request says must be stored.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Conditions {
-    pub(super) if_match: Option<ETagCondition>,
-    pub(super) if_none_match: Option<ETagCondition>,
-}
-
-impl Conditions {
-    /// For a write: the object it is about to replace.
-    fn check_write(&self, present: Option<&Arc<Object>>) -> S3Result<()> {
-        if let Some(condition) = &self.if_match {
-            let present = present.ok_or_else(no_such_key)?;
-            if !matches(condition, present) {
-                return Err(failed("If-Match"));
-            }
-        }
-        match (&self.if_none_match, present) {
-            (Some(ETagCondition::Any), Some(_)) => Err(failed("If-None-Match")),
-            (Some(ETagCondition::ETag(_)), _) => Err(s3_error!(
-                NotImplemented,
-                "If-None-Match takes only * on a write"
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// For a read: the object it is about to answer.
-    fn check_read(&self, present: &Arc<Object>) -> S3Result<()> {
-        if let Some(condition) = &self.if_match
-            && !matches(condition, present)
-        {
-            return Err(failed("If-Match"));
-        }
-        if let Some(condition) = &self.if_none_match
-            && matches(condition, present)
-        {
-            let mut error = s3_error!(NotModified);
-            let mut headers = http::HeaderMap::new();
-            if let Ok(etag) = present.metadata.quoted_etag().parse() {
-                headers.insert(http::header::ETAG, etag);
-            }
-            error.set_headers(headers);
-            return Err(error);
-        }
-        Ok(())
-    }
-}
-
-/// All buckets, in memory, and on disk when there is one.
-pub(super) struct Objects {
-    disk: Option<Disk>,
-    /// Whether generations are kept.
-    recording: bool,
-    state: Mutex<State>,
-}
-
+/// What a deletion did.
 #[derive(Default)]
-struct State {
-    buckets: BTreeMap<String, Bucket>,
-    sequence: u64,
-    /// Why nothing is answered any more.
-    stopped: Option<&'static str>,
+pub(super) struct Removed {
+    /// The version that was removed, or the delete marker that was made.
+    pub(super) version: Option<String>,
+    pub(super) delete_marker: bool,
 }
 
-struct Bucket {
-    created: SystemTime,
-    objects: BTreeMap<String, Arc<Object>>,
-    uploads: BTreeMap<String, Upload>,
-    history: Vec<(String, Generation)>,
-}
-
-impl Bucket {
-    fn new(created: SystemTime) -> Self {
-        Self {
-            created,
-            objects: BTreeMap::new(),
-            uploads: BTreeMap::new(),
-            history: Vec::new(),
-        }
-    }
-
-    fn upload(&mut self, id: &str, key: &str) -> S3Result<&mut Upload> {
-        self.uploads
-            .get_mut(id)
-            .filter(|upload| upload.key == key)
+impl State {
+    fn upload(&mut self, place: &Place) -> S3Result<&mut Upload> {
+        self.bucket(&place.bucket)?
+            .uploads
+            .get_mut(&place.id)
+            .filter(|upload| upload.key == place.key)
             .ok_or_else(|| {
                 s3_error!(
                     NoSuchUpload,
@@ -190,90 +48,28 @@ impl Bucket {
     }
 }
 
-impl State {
-    fn bucket(&mut self, name: &str) -> S3Result<&mut Bucket> {
-        self.buckets
-            .get_mut(name)
-            .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
-    }
-}
-
-impl Objects {
-    pub(super) fn new(disk: Option<Disk>, recording: bool) -> io::Result<Self> {
-        let mut state = State::default();
-        if let Some(disk) = &disk {
-            for (name, (created, objects)) in disk.load()? {
-                let mut bucket = Bucket::new(created);
-                for object in objects {
-                    bucket
-                        .objects
-                        .insert(object.metadata.key.clone(), Arc::new(object));
-                }
-                state.buckets.insert(name, bucket);
-            }
-        }
-        Ok(Self {
-            disk,
-            recording,
-            state: Mutex::new(state),
-        })
+impl Contents {
+    /// What a bucket is told to be; nothing, if there is none.
+    pub(super) fn settings(&self, bucket: &str) -> Settings {
+        let state = self.state();
+        let bucket = state.buckets.get(bucket);
+        bucket.map(|bucket| bucket.settings).unwrap_or_default()
     }
 
-    /// Whether a change waits for a disk.
-    pub(super) fn is_durable(&self) -> bool {
-        self.disk.is_some()
-    }
-
-    pub(super) fn is_recording(&self) -> bool {
-        self.recording
-    }
-
-    /// From here on nothing changes any more, and another process may have the directory.
-    pub(super) fn stop(&self) {
-        let mut state = self.state();
-        state.stopped = Some("the store was stopped");
-        if let Some(disk) = &self.disk {
-            // What holds the lock then is the handle, which goes with the store.
-            let _ = disk.release();
-        }
-    }
-
-    /// A place in the order of effects for a request that never came as far as the objects.
-    pub(super) fn next_sequence(&self) -> u64 {
-        let mut state = self.state();
-        state.sequence += 1;
-        state.sequence
-    }
-
-    pub(super) fn create_bucket(&self, caller: &Caller, name: &str) -> S3Result<()> {
+    pub(super) fn change_settings(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        change: impl FnOnce(&mut Settings) -> S3Result<()>,
+    ) -> S3Result<()> {
         self.enter(caller, |state, _| {
-            match state.buckets.entry(name.to_owned()) {
-                Entry::Occupied(_) => Err(s3_error!(
-                    BucketAlreadyOwnedByYou,
-                    "The bucket exists, and you own it."
-                )),
-                Entry::Vacant(vacant) => {
-                    if let Some(disk) = &self.disk {
-                        disk.create_bucket(name).map_err(internal)?;
-                    }
-                    vacant.insert(Bucket::new(SystemTime::now()));
-                    Ok(())
-                }
+            let mut settings = state.bucket(bucket)?.settings;
+            change(&mut settings)?;
+            if let Some(disk) = &self.disk {
+                state.must(disk.put_settings(bucket, settings))?;
             }
-        })
-    }
-
-    pub(super) fn has_bucket(&self, caller: &Caller, name: &str) -> S3Result<()> {
-        self.enter(caller, |state, _| state.bucket(name).map(|_| ()))
-    }
-
-    pub(super) fn buckets(&self, caller: &Caller) -> S3Result<Vec<(String, SystemTime)>> {
-        self.enter(caller, |state, _| {
-            Ok(state
-                .buckets
-                .iter()
-                .map(|(name, bucket)| (name.clone(), bucket.created))
-                .collect())
+            state.bucket(bucket)?.settings = settings;
+            Ok(())
         })
     }
 
@@ -281,15 +77,71 @@ impl Objects {
         &self,
         caller: &Caller,
         bucket: &str,
-        key: &str,
-        conditions: &Conditions,
-    ) -> S3Result<Arc<Object>> {
+        wanted: &Wanted<'_>,
+    ) -> S3Result<Found> {
         self.enter(caller, |state, _| {
-            let object = state.bucket(bucket)?.objects.get(key);
-            let object = object.ok_or_else(no_such_key)?;
-            conditions.check_read(object)?;
-            Ok(Arc::clone(object))
+            let bucket = state.bucket(bucket)?;
+            let version = wanted_version(bucket, wanted.key, wanted.version)?;
+            let shown = bucket.shown(version);
+            let object = &version.object;
+            let seal = object.metadata.headers.seal.as_ref();
+            Seal::open(seal, wanted.customer_key)?;
+            wanted.conditions.check_read(object)?;
+            Ok(Found {
+                object: Arc::clone(object),
+                version: shown,
+            })
         })
+    }
+
+    /// What an object says of itself, without a look at the object, and its version.
+    pub(super) fn headers(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+    ) -> S3Result<(Headers, Option<String>)> {
+        self.enter(caller, |state, _| {
+            let bucket = state.bucket(bucket)?;
+            let version = wanted_version(bucket, key, version)?;
+            let headers = version.object.metadata.headers.clone();
+            Ok((headers, bucket.shown(version)))
+        })
+    }
+
+    /// Gives an object other tags and answers its version.
+    pub(super) fn set_tags(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        key: &str,
+        version: Option<&str>,
+        tags: Tags,
+    ) -> S3Result<Option<String>> {
+        self.enter(caller, |state, _| {
+            let place = state.bucket(bucket)?;
+            let mut version = wanted_version(place, key, version)?.clone();
+            let mut metadata = version.object.metadata.clone();
+            metadata.headers.tags = tags;
+            version.object = Arc::new(Object {
+                metadata,
+                body: version.object.body.clone(),
+            });
+            if let (Some(disk), Some(staged)) = (&self.disk, self.stage(&version.object)?) {
+                state.must(disk.commit_version(staged, bucket, &version))?;
+            }
+            let place = state.bucket(bucket)?;
+            let shown = place.shown(&version);
+            place.replace(version);
+            Ok(shown)
+        })
+    }
+
+    /// What is stored under a key, whoever asks.
+    pub(super) fn peek(&self, bucket: &str, key: &str) -> Option<Arc<Object>> {
+        let state = self.state();
+        state.buckets.get(bucket)?.current(key).cloned()
     }
 
     pub(super) fn list(
@@ -299,22 +151,45 @@ impl Objects {
         query: &Query,
     ) -> S3Result<Page<Arc<Object>>> {
         self.enter(caller, |state, _| {
-            Ok(page(&state.bucket(bucket)?.objects, query))
+            let bucket = state.bucket(bucket)?;
+            if caller.flaws.stale_listing {
+                let before = bucket.before_the_newest_change();
+                return Ok(page(&before, query, |object| Some(Arc::clone(object))));
+            }
+            Ok(page(&bucket.keys, query, |chain| chain.current().cloned()))
         })
     }
 
+    pub(super) fn list_versions(
+        &self,
+        caller: &Caller,
+        bucket: &str,
+        query: &Query,
+        after: Option<(&str, Option<&str>)>,
+    ) -> S3Result<VersionPage> {
+        self.enter(caller, |state, _| {
+            let page = state.bucket(bucket)?.versions(query, after);
+            page.ok_or_else(|| s3_error!(InvalidArgument, "Invalid version id specified"))
+        })
+    }
+
+    /// Answers the version.
     pub(super) fn put(
         &self,
         caller: &Caller,
         bucket: &str,
         object: Object,
         conditions: &Conditions,
-    ) -> S3Result<()> {
+    ) -> S3Result<Option<String>> {
         let staged = self.stage(&object)?;
+        let key = object.metadata.key.clone();
+        let conditions = conditions.heeded(caller.flaws);
+        let check =
+            |state: &mut State| check_write(state.bucket(bucket)?, &key, &conditions, caller);
+        let checked = self.race(caller, check)?;
         self.enter(caller, |state, sequence| {
-            let present = state.bucket(bucket)?.objects.get(&object.metadata.key);
-            if !caller.ignores_conditions {
-                conditions.check_write(present)?;
+            if !checked {
+                check(state)?;
             }
             self.insert(state, sequence, caller, bucket, object, staged)
         })
@@ -325,29 +200,35 @@ impl Objects {
         caller: &Caller,
         bucket: &str,
         key: &str,
+        version: Option<&str>,
         if_match: Option<&ETagCondition>,
-    ) -> S3Result<()> {
+    ) -> S3Result<Removed> {
+        let if_match = if_match.filter(|_| !caller.flaws.ignore_conditional_delete);
+        let check = |state: &mut State| {
+            Conditions::check_deletion(if_match, state.bucket(bucket)?.current(key))
+        };
+        let checked = self.race(caller, check)?;
         self.enter(caller, |state, sequence| {
-            let present = state.bucket(bucket)?.objects.get(key);
-            if let Some(condition) = if_match.filter(|_| !caller.ignores_conditions)
-                && !matches(condition, present.ok_or_else(no_such_key)?)
-            {
-                return Err(failed("If-Match"));
+            if !checked {
+                check(state)?;
             }
-            self.remove(state, sequence, caller, bucket, key)
+            self.remove(state, sequence, caller, bucket, key, version)
         })
     }
 
+    /// Each a key and perhaps a version.
     pub(super) fn delete_many(
         &self,
         caller: &Caller,
         bucket: &str,
-        keys: &[String],
-    ) -> S3Result<()> {
+        targets: &[(String, Option<String>)],
+    ) -> S3Result<Vec<Removed>> {
         self.enter(caller, |state, sequence| {
             state.bucket(bucket)?;
-            keys.iter()
-                .try_for_each(|key| self.remove(state, sequence, caller, bucket, key))
+            let removed = targets.iter().map(|(key, version)| {
+                self.remove(state, sequence, caller, bucket, key, version.as_deref())
+            });
+            removed.collect()
         })
     }
 
@@ -367,78 +248,67 @@ impl Objects {
     pub(super) fn put_part(
         &self,
         caller: &Caller,
-        bucket: &str,
-        key: &str,
-        id: &str,
+        place: &Place,
         number: i32,
         part: Part,
+        customer_key: Option<&CustomerKey>,
     ) -> S3Result<()> {
         self.enter(caller, |state, _| {
-            let upload = state.bucket(bucket)?.upload(id, key)?;
+            let upload = state.upload(place)?;
+            Seal::open(upload.headers.seal.as_ref(), customer_key)?;
             upload.parts.insert(number, part);
             Ok(())
         })
     }
 
-    pub(super) fn parts(
-        &self,
-        caller: &Caller,
-        bucket: &str,
-        key: &str,
-        id: &str,
-    ) -> S3Result<BTreeMap<i32, Part>> {
-        self.enter(caller, |state, _| {
-            Ok(state.bucket(bucket)?.upload(id, key)?.parts.clone())
-        })
+    pub(super) fn parts(&self, caller: &Caller, place: &Place) -> S3Result<BTreeMap<i32, Part>> {
+        self.enter(caller, |state, _| Ok(state.upload(place)?.parts.clone()))
     }
 
-    pub(super) fn abort_upload(
-        &self,
-        caller: &Caller,
-        bucket: &str,
-        key: &str,
-        id: &str,
-    ) -> S3Result<()> {
+    pub(super) fn abort_upload(&self, caller: &Caller, place: &Place) -> S3Result<()> {
         self.enter(caller, |state, _| {
-            let bucket = state.bucket(bucket)?;
-            bucket.upload(id, key)?;
-            bucket.uploads.remove(id);
+            state.upload(place)?;
+            state.bucket(&place.bucket)?.uploads.remove(&place.id);
             Ok(())
         })
     }
 
-    /// Makes an object of an upload's parts and answers its metadata.
+    /// Makes an object of an upload's parts and answers its metadata and its version.
     pub(super) fn complete_upload(
         &self,
         caller: &Caller,
-        bucket: &str,
-        key: &str,
-        id: &str,
+        place: &Place,
         listed: &[Listed],
         conditions: &Conditions,
-    ) -> S3Result<Metadata> {
-        let upload = self.enter(caller, |state, _| {
-            Ok(state.bucket(bucket)?.upload(id, key)?.clone())
+    ) -> S3Result<(Metadata, Option<String>)> {
+        let upload = self.enter(caller, |state, _| -> S3Result<_> {
+            Ok(state.upload(place)?.clone())
         })?;
         let Joined {
             body,
             etag,
             checksum,
         } = upload.join(listed)?;
-        let object = Object::with_etag(key, body, etag, checksum, upload.headers);
+        let object = Object::with_etag(&place.key, body, etag, checksum, upload.headers);
         let metadata = object.metadata.clone();
         let staged = self.stage(&object)?;
-        self.enter(caller, |state, sequence| {
-            let place = state.bucket(bucket)?;
+        let conditions = conditions.heeded(caller.flaws);
+        let check = |state: &mut State| {
             // Another may have completed or aborted it meanwhile.
-            place.upload(id, key)?;
-            if !caller.ignores_conditions {
-                conditions.check_write(place.objects.get(key))?;
+            state.upload(place)?;
+            let bucket = state.bucket(&place.bucket)?;
+            check_write(bucket, &place.key, &conditions, caller)
+        };
+        let checked = self.race(caller, check)?;
+        let version = self.enter(caller, |state, sequence| {
+            if !checked {
+                check(state)?;
             }
-            place.uploads.remove(id);
-            self.insert(state, sequence, caller, bucket, object, staged)
+            state.upload(place)?;
+            state.bucket(&place.bucket)?.uploads.remove(&place.id);
+            self.insert(state, sequence, caller, &place.bucket, object, staged)
         })?;
-        Ok(metadata)
+        Ok((metadata, version))
     }
 
     /// Every generation of a key since the start, the first one first.
@@ -451,25 +321,9 @@ impl Objects {
         of_key.map(|(_, generation)| generation.clone()).collect()
     }
 
-    /// The critical section: gives the request its place and lets it have its effect.
-    fn enter<T>(
-        &self,
-        caller: &Caller,
-        effect: impl FnOnce(&mut State, u64) -> S3Result<T>,
-    ) -> S3Result<T> {
-        let mut state = self.state();
-        state.sequence += 1;
-        let sequence = state.sequence;
-        caller.set_sequence(sequence);
-        if let Some(reason) = state.stopped {
-            return Err(s3_error!(ServiceUnavailable, "{reason}"));
-        }
-        effect(&mut state, sequence)
-    }
-
     fn stage(&self, object: &Object) -> S3Result<Option<Staged>> {
-        let staged = self.disk.as_ref().map(|disk| disk.stage(object));
-        staged.transpose().map_err(internal)
+        let staged = self.disk.as_ref().map(|disk| disk.stage_object(object));
+        Ok(staged.transpose().map_err(Failure::Disk)?)
     }
 
     fn insert(
@@ -480,26 +334,25 @@ impl Objects {
         bucket: &str,
         object: Object,
         staged: Option<Staged>,
-    ) -> S3Result<()> {
+    ) -> S3Result<Option<String>> {
         let key = object.metadata.key.clone();
+        let place = state.bucket(bucket)?;
+        let before = place.current(&key).cloned();
+        let version = place.version(object);
+        let replaced = place.find(&key, &version.id).cloned();
         if let (Some(disk), Some(staged)) = (&self.disk, staged) {
-            let committed = disk.commit(staged, bucket, &key);
-            Self::must(state, committed)?;
+            let committed = disk.commit_version(staged, bucket, &version);
+            state.must(committed)?;
+            // After a crash in between, the next start does this.
+            if let Some(replaced) = replaced.filter(|it| it.order != version.order) {
+                state.must(disk.remove_version(bucket, &replaced))?;
+            }
         }
         let place = state.bucket(bucket)?;
-        if self.recording {
-            place.history.push((
-                key.clone(),
-                Generation {
-                    sequence,
-                    etag: Some(object.metadata.quoted_etag()),
-                    body: Some(object.body.clone()),
-                    user_agent: caller.user_agent.clone(),
-                },
-            ));
-        }
-        place.objects.insert(key, Arc::new(object));
-        Ok(())
+        let shown = place.shown(&version);
+        place.push(&key, version);
+        self.record(place, sequence, caller, &key, before);
+        Ok(shown)
     }
 
     fn remove(
@@ -509,61 +362,117 @@ impl Objects {
         caller: &Caller,
         bucket: &str,
         key: &str,
-    ) -> S3Result<()> {
-        if !state.bucket(bucket)?.objects.contains_key(key) {
-            return Ok(());
+        version: Option<&str>,
+    ) -> S3Result<Removed> {
+        let place = state.bucket(bucket)?;
+        if version.is_none() && place.settings.versioning != Versioning::Off {
+            let marker = Object::delete_marker(key);
+            let staged = self.stage(&marker)?;
+            return Ok(Removed {
+                version: self.insert(state, sequence, caller, bucket, marker, staged)?,
+                delete_marker: true,
+            });
         }
+        let Some(removed) = place.find(key, version.unwrap_or(NULL)).cloned() else {
+            return Ok(Removed {
+                version: version.map(str::to_owned),
+                delete_marker: false,
+            });
+        };
+        let before = place.current(key).cloned();
         if let Some(disk) = &self.disk {
-            Self::must(state, disk.remove(bucket, key))?;
+            state.must(disk.remove_version(bucket, &removed))?;
         }
         let place = state.bucket(bucket)?;
-        place.objects.remove(key);
-        if self.recording {
-            place.history.push((
-                key.to_owned(),
-                Generation {
-                    sequence,
-                    etag: None,
-                    body: None,
-                    user_agent: caller.user_agent.clone(),
-                },
-            ));
-        }
-        Ok(())
-    }
-
-    /// After a failed change nobody knows what a crash would leave on the disk: only a new start can tell, by
-    /// reading it.
-    fn must(state: &mut State, done: io::Result<()>) -> S3Result<()> {
-        done.map_err(|error| {
-            state.stopped = Some("the disk failed under a change: start the store again");
-            internal(error)
+        place.remove(key, &removed.id);
+        self.record(place, sequence, caller, key, before);
+        Ok(Removed {
+            delete_marker: removed.is_delete_marker(),
+            version: place.shown(&removed),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps what a change has made of a key, if it made something of it.
+    fn record(
+        &self,
+        bucket: &mut Bucket,
+        sequence: u64,
+        caller: &Caller,
+        key: &str,
+        before: Option<Arc<Object>>,
+    ) {
+        let now = bucket.current(key).cloned();
+        let is_same = match (&before, &now) {
+            (None, None) => true,
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            _ => false,
+        };
+        if is_same {
+            return;
+        }
+        bucket.newest_change = Some((key.to_owned(), before));
+        if self.is_recording() {
+            let latest = bucket.latest(key);
+            let generation = Generation {
+                sequence,
+                etag: now.as_ref().map(|now| now.metadata.quoted_etag()),
+                body: now.as_ref().map(|now| now.body.clone()),
+                version_id: latest.and_then(|latest| bucket.shown(latest)),
+                user_agent: caller.user_agent.clone(),
+            };
+            bucket.history.push((key.to_owned(), generation));
+        }
     }
 }
 
-fn matches(condition: &ETagCondition, object: &Object) -> bool {
-    match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(etag) => etag.as_strong() == Some(object.metadata.etag.as_str()),
+fn check_write(
+    bucket: &Bucket,
+    key: &str,
+    conditions: &Conditions,
+    caller: &Caller,
+) -> S3Result<()> {
+    if caller.flaws.sticky_delete_markers
+        && conditions.if_none_match.is_some()
+        && bucket.latest(key).is_some_and(Version::is_delete_marker)
+    {
+        return Err(failed("If-None-Match"));
     }
+    conditions.check_write(bucket.current(key))
 }
 
-fn no_such_key() -> S3Error {
-    s3_error!(NoSuchKey, "The specified key does not exist.")
+/// The version that a request names, or the newest one, unless it is a delete marker.
+fn wanted_version<'a>(
+    bucket: &'a Bucket,
+    key: &str,
+    version: Option<&str>,
+) -> S3Result<&'a Version> {
+    let found = match version {
+        None => bucket.latest(key).ok_or_else(no_such_key)?,
+        Some(id) => bucket
+            .find(key, id)
+            .ok_or_else(|| s3_error!(NoSuchVersion, "The specified version does not exist."))?,
+    };
+    if found.is_delete_marker() {
+        return Err(deleted(version.is_some(), bucket.shown(found)));
+    }
+    Ok(found)
 }
 
-fn failed(condition: &str) -> S3Error {
-    s3_error!(
-        PreconditionFailed,
-        "At least one of the pre-conditions you specified did not hold: {condition}"
-    )
-}
-
-fn internal(error: io::Error) -> S3Error {
-    s3_error!(InternalError, "The disk failed: {error}")
+/// The answer to a read that meets a delete marker.
+fn deleted(by_version: bool, version: Option<String>) -> S3Error {
+    let mut error = if by_version {
+        s3_error!(
+            MethodNotAllowed,
+            "The specified method is not allowed against this resource."
+        )
+    } else {
+        no_such_key()
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    if let Some(Ok(version)) = version.map(HeaderValue::try_from) {
+        headers.insert("x-amz-version-id", version);
+    }
+    error.set_headers(headers);
+    error
 }

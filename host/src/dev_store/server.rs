@@ -3,6 +3,7 @@
 //! Without this module the library would answer, and nobody would know in which order, nor how a client takes it
 //! when it does not.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,32 +11,34 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
-use percent_encoding::percent_decode_str;
 use s3s::service::S3Service;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::checksum::hex;
 
+use super::access::AccessKey;
 use super::checksum::{Algorithm, Checksum};
-use super::faults::{Faults, Instead, Plan};
+use super::contents::Contents;
+use super::dynamo::{self, Call};
+use super::early::{Early, now};
+use super::faults::{Asked, Faults, Interference, Plan};
+use super::io_error;
 use super::log::{self, Caller, Log};
-use super::objects::{Conditions, Headers, Object, Objects};
+use super::object::{Conditions, Headers, Object};
+use super::target::{SECRET_HEADERS, Scope, Service, Target, checksum_header, logged_headers};
 
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How far a signature's time may be off; S3's number.
-const LARGEST_SKEW: SignedDuration = SignedDuration::from_mins(15);
 
 /// How long requests in progress may take to end when the store is shut down.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,19 +49,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How much of a body that nobody wants is read, so that the client gets to read why.
 const DRAINED: usize = 64 * 1024 * 1024;
 
-/// Headers that must not show in anybody's debug output.
-const SECRET_HEADERS: [&str; 4] = [
-    "authorization",
-    "x-amz-security-token",
-    "x-amz-server-side-encryption-customer-key",
-    "x-amz-copy-source-server-side-encryption-customer-key",
-];
+/// The most bytes of a request that is held back.
+const LARGEST_HELD: usize = 1024 * 1024 * 1024 + 64 * 1024 * 1024;
 
 /// What all connections share.
 pub(super) struct Server {
-    pub(super) objects: Arc<Objects>,
+    pub(super) contents: Arc<Contents>,
     pub(super) bucket: String,
+    pub(super) table: String,
     pub(super) region: String,
+    pub(super) key: AccessKey,
     /// Checks the time of signatures.
     pub(super) service: S3Service,
     /// Does not: for requests whose time was checked against a skewed clock.
@@ -112,8 +112,12 @@ impl Server {
         let service = service_fn(|request| {
             // Once a request is here it is seen through, also when the client goes away: an effect without an
             // entry in the log must not be.
-            let answered = tokio::spawn(Arc::clone(&self).answer(number, request));
-            async move { answered.await.unwrap_or(Err(Unanswered)) }
+            let (present, gone) = oneshot::channel();
+            let answered = tokio::spawn(Arc::clone(&self).answer(number, request, gone));
+            async move {
+                let _present: oneshot::Sender<Infallible> = present;
+                answered.await.unwrap_or(Err(Unanswered))
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
@@ -133,27 +137,38 @@ impl Server {
     async fn answer(
         self: Arc<Self>,
         connection: u64,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
+        gone: oneshot::Receiver<Infallible>,
     ) -> Result<Response<AnswerBody>, Unanswered> {
-        let target = Target::of(request.method(), request.uri());
+        let (mut head, body) = request.into_parts();
         for name in SECRET_HEADERS {
-            if let Some(value) = request.headers_mut().get_mut(name) {
+            if let Some(value) = head.headers.get_mut(name) {
                 value.set_sensitive(true);
             }
         }
-        let headers = request.headers();
+        let (target, question) = if dynamo::is_meant(&head) {
+            let call = Call::receive(&head, body).await.ok_or(Unanswered)?;
+            (Target::of_call(&call), Question::Table(call))
+        } else {
+            (
+                Target::of(&head.method, &head.uri, &head.headers),
+                Question::Bucket(body.boxed()),
+            )
+        };
         let text = |name: header::HeaderName| {
-            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            let value = head.headers.get(name).and_then(|it| it.to_str().ok());
             value.map(str::to_owned)
         };
         let scope = text(header::AUTHORIZATION).and_then(|value| Scope::of(&value));
         let mut entry = log::Request {
             sequence: 0,
             connection,
-            method: request.method().to_string(),
+            method: head.method.to_string(),
             operation: target.operation,
-            bucket: target.bucket,
-            key: target.key,
+            bucket: target.bucket.clone(),
+            key: target.key.clone(),
+            condition: target.condition.clone(),
+            headers: logged_headers(&head),
             if_match: text(header::IF_MATCH),
             if_none_match: text(header::IF_NONE_MATCH),
             access_key_id: scope.as_ref().map(|scope| scope.access_key_id.clone()),
@@ -161,40 +176,58 @@ impl Server {
             status: 0,
             etag: None,
         };
-        let conditional_write = (entry.if_match.is_some() || entry.if_none_match.is_some())
-            && !matches!(*request.method(), Method::GET | Method::HEAD);
-        let plan = self
-            .faults
-            .befall(entry.operation, &entry.key, conditional_write);
-        let caller = Arc::new(Caller::new(
-            entry.user_agent.clone(),
-            plan.ignores_conditions,
-        ));
-        self.interfere(&plan);
-
-        let early = self.instead(&plan, entry.operation, request.headers(), scope.as_ref());
-        let answer = match early {
-            Early::Close => Err(Unanswered),
-            Early::Answer(answer) => {
-                drain(request.into_body()).await;
+        let plan = self.faults.befall(&Asked {
+            operation: entry.operation,
+            key: &entry.key,
+            is_conditional_write: (entry.if_match.is_some() || entry.if_none_match.is_some())
+                && !matches!(head.method, Method::GET | Method::HEAD),
+            has_checksum: checksum_header(&head.headers).is_some(),
+        });
+        let (question, is_gone) = match plan.hold {
+            Some(time) => question.hold(time, gone).await?,
+            None => (question, false),
+        };
+        let caller = Arc::new(Caller::new(entry.user_agent.clone(), plan.flaws));
+        let early = if is_gone {
+            Early::Close
+        } else {
+            self.interfere(&plan);
+            self.instead(&plan, &target, &head.headers, scope.as_ref())
+        };
+        let answer = match (early, question) {
+            (Early::Close, _) => Err(Unanswered),
+            (Early::Answer(answer), question) => {
+                if let Question::Bucket(body) = question {
+                    drain(body).await;
+                }
                 Ok(*answer)
             }
-            Early::None => self.serve(&plan, Arc::clone(&caller), request).await,
+            (Early::None, Question::Bucket(body)) => {
+                let request = Request::from_parts(head, body);
+                self.serve_bucket(&plan, Arc::clone(&caller), request).await
+            }
+            (Early::None, Question::Table(call)) => Ok(self
+                .serve_table(&plan, Arc::clone(&caller), &head, call)
+                .await),
         };
-        let mut answer = answer.map(|answer| self.sign_off(&plan, answer));
+        let mut answer = answer.map(|answer| self.sign_off(target.service, &plan, answer));
 
         entry.sequence = caller
             .sequence()
-            .unwrap_or_else(|| self.objects.next_sequence());
+            .unwrap_or_else(|| self.contents.next_sequence());
         if let Ok(answer) = &mut answer {
             entry.status = answer.status().as_u16();
             let etag = answer.headers().get(header::ETAG);
             entry.etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let name = match target.service {
+                Service::DynamoDb => "x-amzn-requestid",
+                Service::S3 => "x-amz-request-id",
+            };
             if let Ok(id) = HeaderValue::from_str(&format!("{:016X}", entry.sequence)) {
-                answer.headers_mut().insert("x-amz-request-id", id);
+                answer.headers_mut().insert(name, id);
             }
         }
-        if self.objects.is_recording() {
+        if self.contents.is_recording() {
             self.log.push(entry);
         }
         if let Some(delay) = plan.delay {
@@ -206,12 +239,30 @@ impl Server {
         answer.map(|answer| answer.map(|body| plan.spoil(body)))
     }
 
-    /// Lets the library check and answer the request.
-    async fn serve(
+    async fn serve_table(
         &self,
         plan: &Plan,
         caller: Arc<Caller>,
-        mut request: Request<Incoming>,
+        head: &Parts,
+        call: Call,
+    ) -> Response<AnswerBody> {
+        let now = now(plan.skew_seconds.unwrap_or(0));
+        let done = match dynamo::check(head, &call.body, &self.key, &self.region, now) {
+            Ok(()) => call.execute(&self.contents, caller, &self.region).await,
+            Err(refused) => Err(refused),
+        };
+        match done {
+            Ok(body) => dynamo::answer(StatusCode::OK, &body),
+            Err(error) => error.answer(None),
+        }
+    }
+
+    /// Lets the library check and answer the request.
+    async fn serve_bucket(
+        &self,
+        plan: &Plan,
+        caller: Arc<Caller>,
+        mut request: Request<QuestionBody>,
     ) -> Result<Response<AnswerBody>, Unanswered> {
         request.extensions_mut().insert(caller);
         let rest = Arc::new(Mutex::new(None));
@@ -239,101 +290,32 @@ impl Server {
 
     /// What the plan lets others do to the store first.
     fn interfere(&self, plan: &Plan) {
-        for (key, body) in &plan.interference {
+        for interference in &plan.interference {
             let caller = Caller::default();
-            let done = match body {
-                None => self.objects.delete(&caller, &self.bucket, key, None),
-                Some(body) => self.objects.put(
-                    &caller,
-                    &self.bucket,
-                    plain_object(key, body.clone()),
-                    &Conditions::default(),
-                ),
+            let done = match interference {
+                Interference::Item(key, item) => {
+                    self.contents.set_item(&self.table, key, item.clone())
+                }
+                Interference::Object(key, None) => self
+                    .contents
+                    .delete(&caller, &self.bucket, key, None, None)
+                    .map(|_| ())
+                    .map_err(io_error),
+                Interference::Object(key, Some(body)) => self
+                    .contents
+                    .put(
+                        &caller,
+                        &self.bucket,
+                        plain_object(key, body.clone()),
+                        &Conditions::default(),
+                    )
+                    .map(|_| ())
+                    .map_err(io_error),
             };
             if let Err(error) = done {
-                tracing::warn!(%error, key, "a fault of the embedded store had no effect");
+                tracing::warn!(%error, "a fault of the embedded store had no effect");
             }
         }
-    }
-
-    /// What comes in place of the request: by a fault, or because it is meant for another region.
-    fn instead(
-        &self,
-        plan: &Plan,
-        operation: &str,
-        headers: &HeaderMap,
-        scope: Option<&Scope>,
-    ) -> Early {
-        match &plan.instead {
-            Some(Instead::Reset) => return Early::Close,
-            Some(Instead::Garbage) => {
-                let status = if operation.starts_with("List") {
-                    StatusCode::OK
-                } else {
-                    StatusCode::INTERNAL_SERVER_ERROR
-                };
-                return Early::answer(status, "text/html", "<<garbage & more");
-            }
-            Some(Instead::RefuseConditions) => {
-                return Early::error(
-                    StatusCode::NOT_IMPLEMENTED,
-                    "NotImplemented",
-                    "A header you provided implies functionality that is not implemented",
-                    &[],
-                );
-            }
-            Some(Instead::Status { status, code }) => {
-                let status =
-                    StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                return Early::error(status, code, "The fault was injected", &[]);
-            }
-            None => {}
-        }
-        if let Some(skew) = plan.skew_seconds
-            && let Some(signed) = signing_time(headers)
-            && (signed.duration_since(now(skew))).abs() > LARGEST_SKEW
-        {
-            return Early::error(
-                StatusCode::FORBIDDEN,
-                "RequestTimeTooSkewed",
-                "The difference between the request time and the current time is too large.",
-                &[],
-            );
-        }
-        if let Some(scope) = scope
-            && scope.region != self.region
-        {
-            return Early::error(
-                StatusCode::BAD_REQUEST,
-                "AuthorizationHeaderMalformed",
-                &format!(
-                    "The authorization header is malformed; the region '{}' is wrong; expecting '{}'",
-                    scope.region, self.region
-                ),
-                &[("Region", &self.region)],
-            );
-        }
-        Early::None
-    }
-
-    /// The headers that every answer has.
-    fn sign_off(&self, plan: &Plan, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
-        let status = answer.status();
-        let headers = answer.headers_mut();
-        if let Ok(region) = HeaderValue::from_str(&self.region)
-            && (status == StatusCode::BAD_REQUEST || status.is_redirection())
-        {
-            headers.insert("x-amz-bucket-region", region);
-        }
-        if let Some(skew) = plan.skew_seconds {
-            let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-            if let Ok(date) = printer.timestamp_to_rfc9110_string(&now(skew))
-                && let Ok(date) = HeaderValue::from_str(&date)
-            {
-                headers.insert(header::DATE, date);
-            }
-        }
-        answer
     }
 }
 
@@ -345,140 +327,44 @@ pub(super) fn plain_object(key: &str, body: Bytes) -> Object {
     Object::with_etag(key, body, etag, checksum, Headers::default())
 }
 
+/// What is left of a request when its head has been read.
+enum Question {
+    Bucket(QuestionBody),
+    Table(Call),
+}
+
+type QuestionBody = BoxBody<Bytes, hyper::Error>;
+
+impl Question {
+    /// Waits, and answers whether the client went away meanwhile. That shows only when all it sent has been read.
+    async fn hold(
+        self,
+        time: Duration,
+        gone: oneshot::Receiver<Infallible>,
+    ) -> Result<(Self, bool), Unanswered> {
+        let question = match self {
+            Self::Bucket(body) => {
+                let read = Limited::new(body, LARGEST_HELD).collect().await;
+                let read = read.map_err(|_| Unanswered)?;
+                Self::Bucket(read.map_err(|never| match never {}).boxed())
+            }
+            Self::Table(call) => Self::Table(call),
+        };
+        let is_gone = tokio::select! {
+            () = tokio::time::sleep(time) => false,
+            _ = gone => true,
+        };
+        Ok((question, is_gone))
+    }
+}
+
 /// The connection is closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the request is not answered")]
 pub(super) struct Unanswered;
 
-/// What is decided before the library sees the request.
-enum Early {
-    Answer(Box<Response<AnswerBody>>),
-    Close,
-    None,
-}
-
-impl Early {
-    fn error(status: StatusCode, code: &str, message: &str, more: &[(&str, &str)]) -> Self {
-        let mut xml = Vec::from(*br#"<?xml version="1.0" encoding="UTF-8"?>"#);
-        let written = s3s::xml::Serializer::new(&mut xml).element("Error", |s| {
-            s.content("Code", code)?;
-            s.content("Message", message)?;
-            more.iter()
-                .try_for_each(|(name, value)| s.content(name, *value))
-        });
-        if written.is_err() {
-            return Self::Close;
-        }
-        let mut early = Self::answer(status, "application/xml", xml);
-        if let Self::Answer(answer) = &mut early
-            && matches!(
-                status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-            )
-        {
-            answer
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("0"));
-        }
-        early
-    }
-
-    fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let body = Full::new(body.into()).map_err(|never| match never {});
-        let mut answer = Response::new(body.boxed_unsync());
-        *answer.status_mut() = status;
-        answer
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self::Answer(Box::new(answer))
-    }
-}
-
-/// What a request is about, as far as its first line tells.
-#[derive(Debug, PartialEq, Eq)]
-struct Target {
-    operation: &'static str,
-    bucket: String,
-    key: String,
-}
-
-impl Target {
-    fn of(method: &Method, uri: &Uri) -> Self {
-        let path = uri.path().trim_start_matches('/');
-        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-        let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let names: Vec<&str> = uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter_map(|pair| pair.split('=').next())
-            .collect();
-        let has = |name: &str| names.contains(&name);
-        let operation = match (method.as_str(), bucket.is_empty(), key.is_empty()) {
-            ("GET", true, true) => "ListBuckets",
-            ("HEAD", false, true) => "HeadBucket",
-            ("PUT", false, true) => "CreateBucket",
-            ("DELETE", false, true) => "DeleteBucket",
-            ("POST", false, true) if has("delete") => "DeleteObjects",
-            ("GET", false, true) if has("location") => "GetBucketLocation",
-            ("GET", false, true) if has("list-type") => "ListObjectsV2",
-            ("GET", false, true) if has("uploads") => "ListMultipartUploads",
-            ("GET", false, true) if has("versions") => "ListObjectVersions",
-            ("GET", false, true) => "ListObjects",
-            ("GET", false, false) if has("uploadId") => "ListParts",
-            ("GET", false, false) => "GetObject",
-            ("HEAD", false, false) => "HeadObject",
-            ("PUT", false, false) if has("partNumber") => "UploadPart",
-            ("PUT", false, false) => "PutObject",
-            ("POST", false, false) if has("uploads") => "CreateMultipartUpload",
-            ("POST", false, false) if has("uploadId") => "CompleteMultipartUpload",
-            ("DELETE", false, false) if has("uploadId") => "AbortMultipartUpload",
-            ("DELETE", false, false) => "DeleteObject",
-            _ => "Unknown",
-        };
-        Self {
-            operation,
-            bucket: decoded(bucket),
-            key: decoded(key),
-        }
-    }
-}
-
-/// Who signed, and for which region.
-#[derive(Debug, PartialEq, Eq)]
-struct Scope {
-    access_key_id: String,
-    region: String,
-}
-
-impl Scope {
-    fn of(authorization: &str) -> Option<Self> {
-        let (_, credential) = authorization.split_once("Credential=")?;
-        let mut parts = credential.split('/');
-        let access_key_id = parts.next()?.to_owned();
-        let _date = parts.next()?;
-        let region = parts.next()?.to_owned();
-        Some(Self {
-            access_key_id,
-            region,
-        })
-    }
-}
-
-fn now(skew_seconds: i64) -> Timestamp {
-    let now = Timestamp::now();
-    now.saturating_add(SignedDuration::from_secs(skew_seconds))
-        .unwrap_or(now)
-}
-
-fn signing_time(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get("x-amz-date")?.to_str().ok()?;
-    let time = civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
-}
-
 /// Reads on, so that a client that is still sending gets to read the answer.
-async fn drain(mut body: Incoming) {
+async fn drain(mut body: QuestionBody) {
     let mut left = DRAINED;
     while let Some(Ok(frame)) = body.frame().await {
         left = match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
@@ -490,8 +376,8 @@ async fn drain(mut body: Incoming) {
 
 /// A body that leaves what was not read of it behind.
 struct Lent {
-    body: Option<Incoming>,
-    rest: Arc<Mutex<Option<Incoming>>>,
+    body: Option<QuestionBody>,
+    rest: Arc<Mutex<Option<QuestionBody>>>,
 }
 
 impl Body for Lent {
@@ -523,52 +409,5 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
         *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_line_tells_what_a_request_is_about() {
-        let of = |method: Method, uri: &str| {
-            let target = Target::of(&method, &uri.parse().unwrap());
-            (target.operation, target.bucket, target.key)
-        };
-        let named = |operation, bucket: &str, key: &str| (operation, bucket.into(), key.into());
-        assert_eq!(
-            of(Method::GET, "/b/env%3A/a%20b?x-id=GetObject"),
-            named("GetObject", "b", "env:/a b")
-        );
-        assert_eq!(
-            of(Method::PUT, "/b/k?partNumber=1&uploadId=x"),
-            named("UploadPart", "b", "k")
-        );
-        assert_eq!(
-            of(Method::POST, "/b/k?uploads="),
-            named("CreateMultipartUpload", "b", "k")
-        );
-        assert_eq!(
-            of(Method::GET, "/b?list-type=2&prefix=env%3A%2F"),
-            named("ListObjectsV2", "b", "")
-        );
-        assert_eq!(of(Method::GET, "/"), named("ListBuckets", "", ""));
-        assert_eq!(of(Method::PATCH, "/b/k"), named("Unknown", "b", "k"));
-    }
-
-    #[test]
-    fn a_signature_names_its_signer_and_region() {
-        let scope = Scope::of(
-            "AWS4-HMAC-SHA256 Credential=ID/20261123/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0",
-        );
-        assert_eq!(
-            scope,
-            Some(Scope {
-                access_key_id: "ID".to_owned(),
-                region: "eu-west-1".to_owned()
-            })
-        );
-        assert_eq!(Scope::of("Basic eHk="), None);
     }
 }

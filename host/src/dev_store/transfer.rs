@@ -4,7 +4,6 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use http::HeaderMap;
 use s3s::dto::StreamingBlob;
 use s3s::{S3Request, S3Result, s3_error};
 
@@ -88,17 +87,6 @@ pub(super) fn without_chunking(encoding: Option<&str>) -> Option<String> {
         .filter(|it| !it.is_empty() && *it != "aws-chunked")
         .collect();
     (!kept.is_empty()).then(|| kept.join(","))
-}
-
-/// Storing such an object readable for everybody would be worse than not storing it.
-pub(super) fn refuse_customer_key(headers: &HeaderMap) -> S3Result<()> {
-    if headers.contains_key("x-amz-server-side-encryption-customer-algorithm") {
-        return Err(s3_error!(
-            NotImplemented,
-            "The embedded store does not encrypt with keys of the customer"
-        ));
-    }
-    Ok(())
 }
 
 /// Runs work that would keep others waiting on a thread of its own.

@@ -13,7 +13,7 @@ use s3s::{S3Result, s3_error};
 use crate::checksum::hex;
 
 use super::checksum::{Algorithm, Checksum};
-use super::objects::Headers;
+use super::object::Headers;
 
 /// Every part but the last has at least this many bytes; S3's number.
 const SMALLEST_PART: usize = 5 * 1024 * 1024;
@@ -28,6 +28,13 @@ pub(super) struct Upload {
     /// Whether it is one over the parts' checksums.
     pub(super) composite: bool,
     pub(super) parts: BTreeMap<i32, Part>,
+}
+
+/// Where an upload is.
+pub(super) struct Place {
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) id: String,
 }
 
 #[derive(Clone)]

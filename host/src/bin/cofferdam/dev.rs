@@ -1,9 +1,9 @@
-//! `dev`: the embedded S3 server, until Ctrl-C.
+//! `dev`: the embedded S3 and DynamoDB server, until Ctrl-C.
 //!
-//! `--json`, one line once it listens: `{"format_version", "url", "bucket", "region", "access_key_id",
+//! `--json`, one line once it listens: `{"format_version", "url", "bucket", "table", "region", "access_key_id",
 //! "secret_access_key", "backend": {"s3": {…}}}`.
 
-use cofferdam::dev_store::{DevStore, DevStoreBuilder};
+use cofferdam::dev_store::{DevStore, DevStoreBuilder, Misbehaviour};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::DevOptions;
@@ -17,6 +17,7 @@ const KEY: &str = "terraform.tfstate";
 
 pub(crate) async fn run(options: DevOptions) -> Result<(), Failure> {
     let json_wanted = options.format.json;
+    let broken = broken_promises(&options.misbehave);
     let kept = options.dir.as_ref().map_or_else(
         || "in memory".to_owned(),
         |path| format!("in {}", path.display()),
@@ -24,11 +25,11 @@ pub(crate) async fn run(options: DevOptions) -> Result<(), Failure> {
     let server = builder(options)
         .start()
         .await
-        .map_err(|error| Failure::new("Cannot start the S3 server", format!("{error}.")))?;
+        .map_err(|error| Failure::new("Cannot start the server", format!("{error}.")))?;
     if json_wanted {
         json(settings(&server))?;
     } else {
-        data(instructions(&server, &kept).as_bytes())?;
+        data(instructions(&server, &kept, &broken).as_bytes())?;
     }
     end().await?;
     server.shutdown().await;
@@ -40,7 +41,12 @@ fn builder(options: DevOptions) -> DevStoreBuilder {
     let mut builder = DevStore::builder()
         .listen(options.listen)
         .bucket(options.bucket)
+        .table(options.table)
+        .versioning(options.versioning)
         .recording(false);
+    for misbehaviour in options.misbehave {
+        builder = builder.misbehave(misbehaviour);
+    }
     if let Some(directory) = options.dir {
         builder = builder.directory(directory);
     }
@@ -54,6 +60,7 @@ fn settings(server: &DevStore) -> Value {
     json!({
         "url": server.url(),
         "bucket": server.bucket(),
+        "table": server.table(),
         "region": server.region(),
         "access_key_id": server.access_key_id(),
         "secret_access_key": server.secret_access_key(),
@@ -61,16 +68,32 @@ fn settings(server: &DevStore) -> Value {
     })
 }
 
-fn instructions(server: &DevStore, kept: &str) -> String {
+fn instructions(server: &DevStore, kept: &str, broken: &str) -> String {
     let credentials = [
         export("AWS_ACCESS_KEY_ID", server.access_key_id()),
         export("AWS_SECRET_ACCESS_KEY", server.secret_access_key()),
     ];
     format!(
-        "# S3 for development at {}, objects {kept}. Ctrl-C ends it.\n\n{}\n{}",
-        server.url(),
-        backend_block("s3", &block(server)),
-        credentials.concat(),
+        "# S3 and DynamoDB for development at {url}, contents {kept}. Ctrl-C ends it.\n{broken}\n{block}\n\
+         # Locks in DynamoDB too, with these in the block:\n\
+         #   dynamodb_table = \"{table}\"\n\
+         #   endpoints      = {{ s3 = \"{url}\", dynamodb = \"{url}\" }}\n\n{credentials}",
+        url = server.url(),
+        block = backend_block("s3", &block(server)),
+        table = server.table(),
+        credentials = credentials.concat(),
+    )
+}
+
+/// A line about what is not to be relied on, if there is anything.
+fn broken_promises(misbehaviours: &[Misbehaviour]) -> String {
+    if misbehaviours.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = misbehaviours.iter().map(Misbehaviour::to_string).collect();
+    format!(
+        "# It misbehaves: {}. Keep nothing here.\n",
+        names.join(", ")
     )
 }
 
