@@ -1,14 +1,20 @@
 //! What one store may do: egress rules, surroundings. Two profiles make one, sealed and local.
 //!
-//! [`places`] is the one function of the host that knows how a bucket and a key look in a URL.
+//! `places` is the one module of the host that knows how a bucket, a key and a table's service look in a URL.
+
+mod chain;
+mod places;
 
 use std::sync::Arc;
 
-use http::{Method, Uri};
 use serde_json::Value;
 
+use crate::Diagnostic;
+use crate::environment::Environment;
 use crate::surroundings::{AccessKey, Local, Nothing, Surroundings, WithCredentials};
-use crate::transport::{Egress, EgressRule};
+use crate::transport::{CertificatesError, Egress, EgressRule, Operator, Proxies, Settings, Trust};
+use chain::Chain;
+use places::places;
 
 /// What one store may do.
 ///
@@ -18,7 +24,12 @@ use crate::transport::{Egress, EgressRule};
 pub struct Grant {
     profile: Profile,
     rules: Vec<EgressRule>,
-    surroundings: Arc<dyn Surroundings>,
+    credentials: Option<AccessKey>,
+    /// In place of the profile's.
+    surroundings: Option<Arc<dyn Surroundings>>,
+    environment: Environment,
+    any_command: bool,
+    operator: Operator,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,26 +45,30 @@ impl Default for Grant {
 }
 
 impl Grant {
-    /// For every tenant of a shared service. Network: the state and lock objects of the configuration, over
-    /// https, at public addresses. No variables, files or commands. What else it may reach, the operator
-    /// [allows](Self::allow); credentials come from the block or from [`credentials`](Self::credentials).
+    /// For every tenant of a shared service. Network: the state and lock objects of the configuration, and the
+    /// DynamoDB endpoint of its table, over https, at public addresses. No variables, files or commands. What else it
+    /// may reach, the operator [allows](Self::allow); credentials come from the block or from [`credentials`](Self::credentials).
     pub fn sealed() -> Self {
-        Self {
-            profile: Profile::Sealed,
-            rules: Vec::new(),
-            surroundings: Arc::new(Nothing),
-        }
+        Self::of(Profile::Sealed)
     }
 
-    /// For a person on their own machine. Network: the same objects, also over plain http where the configuration
+    /// For a person on their own machine. Network: the same places, also over plain http where the configuration
     /// or the environment names such an endpoint, and at private addresses: a store of one's own, or AWS through
-    /// an interface endpoint of a VPC. Variables:
-    /// [`LOCAL_VARIABLES`](crate::LOCAL_VARIABLES).
+    /// an interface endpoint of a VPC; and what the credential chain reaches, metadata services included. Variables,
+    /// files and commands: those of [`Local`].
     pub fn local() -> Self {
+        Self::of(Profile::Local)
+    }
+
+    fn of(profile: Profile) -> Self {
         Self {
-            profile: Profile::Local,
+            profile,
             rules: Vec::new(),
-            surroundings: Arc::new(Local),
+            credentials: None,
+            surroundings: None,
+            environment: Environment::Process,
+            any_command: false,
+            operator: Operator::default(),
         }
     }
 
@@ -68,29 +83,99 @@ impl Grant {
     /// Credentials for this store, before any that the configuration names.
     #[must_use]
     pub fn credentials(mut self, key: AccessKey) -> Self {
-        self.surroundings = Arc::new(WithCredentials {
-            key,
-            inner: self.surroundings,
-        });
+        self.credentials = Some(key);
         self
     }
 
-    /// Replaces what the store may see of this machine.
+    /// Replaces what the store may see of this machine, [credentials](Self::credentials) apart.
     #[must_use]
     pub fn surroundings(mut self, surroundings: Arc<dyn Surroundings>) -> Self {
-        self.surroundings = surroundings;
+        self.surroundings = Some(surroundings);
         self
     }
 
-    pub(crate) fn ask(&self) -> Arc<dyn Surroundings> {
-        Arc::clone(&self.surroundings)
+    /// The environment of the person for whom a local store works, in place of this process's: variables, home
+    /// directory, proxies, and what a `credential_process` gets. Nothing to a sealed store.
+    #[must_use]
+    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.environment = Environment::Given(Arc::new(variables.into_iter().collect()));
+        self
+    }
+
+    /// Whether a local store may run a `credential_process` that stands in a file which the block names, outside of
+    /// `~/.aws`. Default: it may not, for the block may come with a repository of somebody else's.
+    #[must_use]
+    pub fn allow_credential_process(mut self, allow: bool) -> Self {
+        self.any_command = allow;
+        self
+    }
+
+    /// The proxies of this store. The configuration then can't name others. Behind a proxy only names can be judged,
+    /// not addresses: a sealed store there reaches AWS's own hosts, and others only where a [rule](Self::allow)
+    /// names them.
+    #[must_use]
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.operator.proxies = Some(proxies);
+        self
+    }
+
+    /// The certificate authorities to trust instead of the system's, in PEM form. The configuration then can't name
+    /// others.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn certificate_authorities(mut self, pem: &[u8]) -> Result<Self, CertificatesError> {
+        self.operator.trust = Some(Trust::bundle(pem)?);
+        Ok(self)
+    }
+
+    /// Whether `insecure` in the configuration holds although the store is sealed, or trusts authorities of the
+    /// grant. Default: it is refused.
+    #[must_use]
+    pub fn allow_insecure(mut self, allow: bool) -> Self {
+        self.operator.allow_insecure = allow;
+        self
+    }
+
+    /// What a store of this configuration may see.
+    pub(crate) fn ask(&self, config: &Value) -> Arc<dyn Surroundings> {
+        let inner = match (&self.surroundings, self.profile) {
+            (Some(given), _) => Arc::clone(given),
+            (None, Profile::Local) => Arc::new(
+                Local::with(config, self.environment.clone())
+                    .allow_credential_process(self.any_command),
+            ),
+            (None, Profile::Sealed) => Arc::new(Nothing),
+        };
+        match self.credentials.clone() {
+            Some(key) => Arc::new(WithCredentials { key, inner }),
+            None => inner,
+        }
+    }
+
+    /// How the network is reached, and warnings; or what is wrong.
+    pub(crate) async fn network(
+        &self,
+        config: &Value,
+    ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let local = (self.profile == Profile::Local).then_some(&self.environment);
+        Settings::of(config, &self.operator, local).await
     }
 
     /// The rules that hold for this configuration.
-    pub(crate) async fn egress(&self, config: &Value) -> Egress {
+    pub(crate) async fn egress(&self, config: &Value, network: &Settings) -> Egress {
         let local = self.profile == Profile::Local;
+        let surroundings = self.ask(config);
         let mut rules = self.rules.clone();
-        let derived = places(config, self.surroundings.as_ref()).await;
+        let mut further = Vec::new();
+        if local {
+            let chain = Chain::of(config, surroundings.as_ref()).await;
+            rules.extend(chain.rules(config));
+            further = chain.endpoints_of_files();
+        }
+        // The proxy resolves names: nobody could tell whether a tenant's endpoint is an internal host.
+        let only_aws = !local && network.has_proxy();
+        let derived = places(config, surroundings.as_ref(), &further, only_aws).await;
         rules.extend(derived.into_iter().filter_map(|place| {
             let rule = EgressRule::new(place.methods, &place.url)?;
             (local || rule.is_https()).then(|| rule.exactly(place.exact).or_private(local))
@@ -104,187 +189,10 @@ impl std::fmt::Debug for Grant {
         f.debug_struct("Grant")
             .field("profile", &self.profile)
             .field("rules", &self.rules)
+            .field("any_command", &self.any_command)
+            .field("operator", &self.operator)
             .finish_non_exhaustive()
     }
-}
-
-/// A place in the store that a configuration names.
-struct Place {
-    methods: &'static [Method],
-    url: Uri,
-    /// This object alone, rather than everything whose path begins so.
-    exact: bool,
-}
-
-const OBJECTS: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
-const LISTING: &[Method] = &[Method::GET];
-
-/// Where the objects of a configuration are: the default workspace's state and lock, everything under the
-/// prefix of the other workspaces, and the listing of the bucket, in both styles of address.
-async fn places(config: &Value, surroundings: &dyn Surroundings) -> Vec<Place> {
-    let Some(bucket) = text(config, "bucket") else {
-        return Vec::new();
-    };
-    let key = text(config, "key").unwrap_or_default();
-    let prefix = match config.get("workspace_key_prefix").and_then(Value::as_str) {
-        Some("") => String::new(),
-        Some(prefix) => format!("{}/", encoded(prefix)),
-        None => "env%3A/".to_owned(),
-    };
-    let (scheme, host) = match endpoint(config, surroundings).await {
-        Some(endpoint) => {
-            let Some((scheme, rest)) = endpoint.split_once("://") else {
-                return Vec::new();
-            };
-            (scheme.to_owned(), rest.trim_end_matches('/').to_owned())
-        }
-        None => {
-            let Some(region) = region(config, surroundings).await else {
-                return Vec::new();
-            };
-            let suffix = dns_suffix(&region);
-            ("https".to_owned(), format!("s3.{region}.{suffix}"))
-        }
-    };
-    let bases = bases(&scheme, &host, &bucket);
-    let mut found = Vec::new();
-    for base in bases {
-        let state = format!("{base}/{}", encoded(&key));
-        for (methods, url, exact) in [
-            (OBJECTS, format!("{state}.tflock"), true),
-            (OBJECTS, state, true),
-            (OBJECTS, format!("{base}/{prefix}"), false),
-            (LISTING, base.clone(), true),
-            (LISTING, format!("{base}/"), true),
-        ] {
-            found.extend(url.parse().ok().map(|url| Place {
-                methods,
-                url,
-                exact,
-            }));
-        }
-    }
-    found
-}
-
-/// The URLs that a bucket may have: in the path, in front of the host, or as an access point.
-fn bases(scheme: &str, host: &str, bucket: &str) -> Vec<String> {
-    let Some(point) = bucket.strip_prefix("arn:") else {
-        let in_path = format!("{scheme}://{host}/{}", encoded(bucket));
-        return vec![in_path, format!("{scheme}://{bucket}.{host}")];
-    };
-    // arn:<partition>:s3:<region>:<account>:accesspoint/<name>
-    let parts: Vec<&str> = point.splitn(5, ':').collect();
-    let [_, "s3", region, account, resource] = parts[..] else {
-        return Vec::new();
-    };
-    let Some(name) = resource
-        .strip_prefix("accesspoint")
-        .and_then(|it| it.strip_prefix(['/', ':']))
-    else {
-        return Vec::new();
-    };
-    let on_aws = format!(
-        "{scheme}://{name}-{account}.s3-accesspoint.{region}.{}",
-        dns_suffix(region)
-    );
-    vec![on_aws, format!("{scheme}://{name}-{account}.{host}")]
-}
-
-async fn endpoint(config: &Value, surroundings: &dyn Surroundings) -> Option<String> {
-    let given = config
-        .get("endpoints")
-        .and_then(|endpoints| text(endpoints, "s3"))
-        .or_else(|| text(config, "endpoints.s3"))
-        .or_else(|| text(config, "endpoint"));
-    let named = match given {
-        Some(given) => Some(given),
-        None => endpoint_variable(surroundings).await,
-    }?;
-    // The backend drops these from an endpoint, too.
-    let named = named.split(['?', '#']).next().unwrap_or_default();
-    let named = match named.split_once("://") {
-        Some((scheme, rest)) => format!(
-            "{scheme}://{}",
-            rest.rsplit_once('@').map_or(rest, |it| it.1)
-        ),
-        None => named.to_owned(),
-    };
-    // A bare host name means https, as it does to the backend.
-    Some(if named.contains("://") {
-        named
-    } else {
-        format!("https://{named}")
-    })
-}
-
-async fn endpoint_variable(surroundings: &dyn Surroundings) -> Option<String> {
-    let of_s3 = first_variable(surroundings, &["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT"]).await;
-    if of_s3.is_some() {
-        return of_s3;
-    }
-    let ignore = first_variable(surroundings, &["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]).await;
-    if ignore.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return None;
-    }
-    first_variable(surroundings, &["AWS_ENDPOINT_URL"]).await
-}
-
-async fn region(config: &Value, surroundings: &dyn Surroundings) -> Option<String> {
-    match text(config, "region") {
-        Some(region) => Some(region),
-        None => first_variable(surroundings, &["AWS_REGION", "AWS_DEFAULT_REGION"]).await,
-    }
-}
-
-async fn first_variable(surroundings: &dyn Surroundings, names: &[&str]) -> Option<String> {
-    for name in names {
-        if let Ok(Some(value)) = surroundings.variable(name).await
-            && !value.is_empty()
-        {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn text(object: &Value, name: &str) -> Option<String> {
-    object
-        .get(name)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
-}
-
-/// The domain of a region's partition. Sources: AWS's partition table.
-fn dns_suffix(region: &str) -> &'static str {
-    match region {
-        _ if region.starts_with("cn-") => "amazonaws.com.cn",
-        _ if region.starts_with("eusc-") => "amazonaws.eu",
-        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
-        _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
-        _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
-        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
-        _ => "amazonaws.com",
-    }
-}
-
-/// Percent-encodes a key as S3's canonical path has it: all but unreserved characters and `/`.
-fn encoded(key: &str) -> String {
-    use std::fmt::Write as _;
-    key.bytes()
-        .fold(String::with_capacity(key.len()), |mut path, byte| {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                    path.push(char::from(byte));
-                }
-                _ => {
-                    // Writing into a String cannot fail.
-                    let _ = write!(path, "%{byte:02X}");
-                }
-            }
-            path
-        })
 }
 
 #[cfg(test)]
@@ -295,8 +203,9 @@ mod tests {
     use super::*;
 
     async fn allowed(grant: &Grant, config: &Value, method: Method, url: &str) -> bool {
+        let network = Settings::default();
         grant
-            .egress(config)
+            .egress(config, &network)
             .await
             .check(&method, &url.parse().unwrap())
             .is_ok()
@@ -364,6 +273,66 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_opens_exactly_its_endpoint_of_dynamodb() {
+        let without = json!({"bucket": "b", "key": "k", "region": "cn-north-1"});
+        let mut with = without.clone();
+        with["dynamodb_table"] = "locks".into();
+        let url = "https://dynamodb.cn-north-1.amazonaws.com.cn/";
+        let sealed = Grant::sealed();
+        assert!(allowed(&sealed, &with, Method::POST, url).await);
+        assert!(!allowed(&sealed, &without, Method::POST, url).await);
+        for (method, url) in [
+            (Method::GET, url),
+            (
+                Method::POST,
+                "https://dynamodb.cn-north-1.amazonaws.com.cn/x",
+            ),
+            (Method::POST, "https://dynamodb.eu-west-1.amazonaws.com/"),
+            (Method::POST, "https://s3.cn-north-1.amazonaws.com.cn/"),
+            (Method::POST, "https://s3.cn-north-1.amazonaws.com.cn/b/k"),
+        ] {
+            assert!(
+                !allowed(&sealed, &with, method.clone(), url).await,
+                "{method} {url}"
+            );
+        }
+        for endpoint in [
+            json!({"endpoints": {"dynamodb": "https://tables.example/"}}),
+            json!({"endpoints.dynamodb": "tables.example"}),
+            json!({"dynamodb_endpoint": "https://tables.example"}),
+        ] {
+            let mut config = with.clone();
+            config
+                .as_object_mut()
+                .unwrap()
+                .extend(endpoint.as_object().unwrap().clone());
+            assert!(allowed(&sealed, &config, Method::POST, "https://tables.example/").await);
+            assert!(
+                !allowed(&sealed, &config, Method::POST, url).await,
+                "{endpoint}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_reaches_keys_of_its_own_beside_the_state() {
+        let config = json!({"bucket": "b", "key": "app/state", "region": "eu-west-1"});
+        let base = "https://b.s3.eu-west-1.amazonaws.com/app";
+        for (url, reached) in [
+            (format!("{base}/state.cofferdam-probe-1/race"), true),
+            (format!("{base}/state.cofferdam-probe-1?versionId=2"), true),
+            (format!("{base}/state.cofferdam-probe-1/../../other"), false),
+            (format!("{base}/state.cofferdam"), false),
+            (format!("{base}/.cofferdam-probe-1"), false),
+        ] {
+            for method in [Method::PUT, Method::GET, Method::DELETE] {
+                let answer = allowed(&Grant::sealed(), &config, method.clone(), &url).await;
+                assert_eq!(answer, reached, "{method} {url}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn an_access_point_is_reached_at_its_own_host() {
         let config = json!({"bucket": "arn:aws:s3:eu-west-1:123456789012:accesspoint/states",
             "key": "app", "region": "us-east-1"});
@@ -385,8 +354,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_configuration_cannot_turn_awss_hosts_into_others() {
+        for (bucket, region) in [
+            ("evil.test/", "eu-west-1"),
+            ("b", "evil.test/"),
+            ("evil.test#", "x"),
+        ] {
+            let config = json!({"bucket": bucket, "key": "k", "region": region});
+            for url in [
+                "https://evil.test/k",
+                "https://s3.evil.test/b/k",
+                "https://evil.test/",
+            ] {
+                let reached = allowed(&Grant::sealed(), &config, Method::GET, url).await;
+                assert!(!reached, "{bucket} {region}: {url}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_a_tenants_endpoint_needs_a_rule() {
+        let mut config = json!({"bucket": "b", "key": "k", "region": "eu-west-1"});
+        let aws = "https://b.s3.eu-west-1.amazonaws.com/k".parse().unwrap();
+        let own = "https://internal.corp/b/k".parse().unwrap();
+        let proxies = Proxies::new(None, Some("proxy.test"), "").unwrap();
+        let grant = Grant::sealed().proxies(proxies);
+        let (network, _) = grant.network(&config).await.unwrap();
+        let egress = grant.egress(&config, &network).await;
+        assert!(egress.check(&Method::GET, &aws).is_ok());
+        config["endpoints"] = json!({"s3": "https://internal.corp"});
+        let egress = grant.egress(&config, &network).await;
+        assert!(egress.check(&Method::GET, &own).is_err());
+        let grant = grant.allow("https://internal.corp/b/".parse().unwrap());
+        let egress = grant.egress(&config, &network).await;
+        assert!(egress.check(&Method::GET, &own).is_ok());
+    }
+
+    #[tokio::test]
     async fn a_sealed_store_sees_nothing_of_the_machine() {
-        let surroundings = Grant::sealed().ask();
+        let surroundings = Grant::sealed().ask(&json!({}));
         assert_eq!(
             surroundings.variable("AWS_REGION").await,
             Err(crate::Refusal::Denied)

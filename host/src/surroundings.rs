@@ -3,11 +3,14 @@
 //! The component imports neither files nor the environment; it asks here, and the default answer is no.
 //! Without this module a tenant's configuration could name a file or a command of the service that runs it.
 
+mod local;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::Secret;
+pub use local::Local;
 
 /// Credentials for signing.
 #[derive(Clone, Debug)]
@@ -69,46 +72,66 @@ pub struct Nothing;
 
 impl Surroundings for Nothing {}
 
-/// The variables that a store on a person's own machine may see.
+/// The variables that a store on a person's own machine may see: what AWS's tools read for credentials, regions,
+/// endpoints and retries, Terraform's suffix of the user agent, and the home directory that paths begin with.
 ///
-/// Credentials, region, endpoint and retry settings of AWS's tools, and Terraform's suffix of the user
-/// agent: what Terraform's `s3` backend reads for the arguments that this version knows.
+/// Not those of proxies and certificates (`HTTPS_PROXY`, `AWS_CA_BUNDLE`, …): the host reads them itself.
 pub const LOCAL_VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY",
     "AWS_ACCESS_KEY_ID",
+    "AWS_ACCOUNT_ID",
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_PROFILE",
     "AWS_DEFAULT_REGION",
+    "AWS_DISABLE_CLOCK_SKEW_CORRECTION",
+    "AWS_DYNAMODB_ENDPOINT",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_EC2_METADATA_V1_DISABLED",
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+    "AWS_ENDPOINT_URL_IAM",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_EXECUTION_ENV",
+    "AWS_IAM_ENDPOINT",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "AWS_MAX_ATTEMPTS",
+    "AWS_METADATA_URL",
+    "AWS_PROFILE",
     "AWS_REGION",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
+    "AWS_RETRY_MODE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_S3_DISABLE_EXPRESS_SESSION_AUTH",
+    "AWS_S3_DISABLE_MULTIREGION_ACCESS_POINTS",
     "AWS_S3_ENDPOINT",
+    "AWS_S3_USE_ARN_REGION",
+    "AWS_SDK_UA_APP_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SECRET_KEY",
     "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_SSE_CUSTOMER_KEY",
+    "AWS_STS_ENDPOINT",
     "AWS_USE_DUALSTACK_ENDPOINT",
     "AWS_USE_FIPS_ENDPOINT",
+    "AWS_WEB_IDENTITY_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "HOME",
     "TF_APPEND_USER_AGENT",
 ];
-
-/// This process's environment, as far as [`LOCAL_VARIABLES`] go: what a store on a person's own machine sees.
-#[derive(Clone, Copy, Debug)]
-pub struct Local;
-
-#[async_trait]
-impl Surroundings for Local {
-    async fn credentials(&self) -> Result<Option<AccessKey>, Refusal> {
-        Ok(None)
-    }
-
-    async fn variable(&self, name: &str) -> Result<Option<String>, Refusal> {
-        if !LOCAL_VARIABLES.contains(&name) {
-            return Err(Refusal::Denied);
-        }
-        Ok(std::env::var(name).ok())
-    }
-}
 
 /// Adds the operator's credentials to other surroundings.
 pub(crate) struct WithCredentials {

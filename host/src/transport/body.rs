@@ -2,6 +2,8 @@
 //!
 //! Without this a server that stops in the middle of an answer would hold a call until its wall-clock limit.
 
+use std::error::Error as StdError;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +37,8 @@ impl Progress {
         self.started.elapsed().saturating_sub(last)
     }
 
-    fn advance(&self) {
+    /// Something moved.
+    pub(crate) fn advance(&self) {
         let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_millis.store(millis, Ordering::Relaxed);
     }
@@ -135,13 +138,35 @@ fn broken_body(error: &hyper::Error) -> Error {
     }
 }
 
+/// What an error says it was caused by. An i/o error that wraps another one does not name it as its source.
+pub(crate) fn deeper<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> Option<&'e (dyn StdError + 'static)> {
+    match error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+/// The first cause of this type.
+pub(crate) fn cause<E: StdError + 'static>(error: &ClientError) -> Option<&E> {
+    std::iter::successors(error.source(), |error| deeper(*error))
+        .find_map(|error| error.downcast_ref())
+}
+
 /// What a failed request means, in the words that the component understands.
 pub(crate) fn request_error(error: &ClientError) -> Error {
     let connecting = error.is_connect();
-    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         if let Some(own) = cause.downcast_ref::<super::ConnectError>() {
             return own.into();
+        }
+        if let Some(failure) = cause.downcast_ref::<super::ProxyFailure>() {
+            return failure.into();
         }
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return match tls {
@@ -160,35 +185,22 @@ pub(crate) fn request_error(error: &ClientError) -> Error {
                 Error::ConnectionTerminated
             };
         }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
             match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
-                std::io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
-                std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
+                io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
+                io::ErrorKind::TimedOut => return Error::ConnectionTimeout,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
                     return Error::DestinationIpUnroutable;
                 }
-                // A certificate error hides inside an i/o error.
-                _ => {
-                    if let Some(tls) = io
-                        .get_ref()
-                        .and_then(|it| it.downcast_ref::<rustls::Error>())
-                    {
-                        return match tls {
-                            rustls::Error::InvalidCertificate(_) => Error::TlsCertificateError,
-                            _ => Error::TlsProtocolError,
-                        };
-                    }
-                    if !connecting {
-                        return Error::ConnectionTerminated;
-                    }
-                    // What answers on this port does not speak TLS.
-                    if io.kind() == std::io::ErrorKind::InvalidData {
-                        return Error::TlsProtocolError;
-                    }
-                }
+                // The reason is inside: TLS's, above all.
+                _ if io.get_ref().is_some() => {}
+                // What answers on this port does not speak TLS.
+                io::ErrorKind::InvalidData if connecting => return Error::TlsProtocolError,
+                _ if connecting => {}
+                _ => return Error::ConnectionTerminated,
             }
         }
-        source = cause.source();
+        source = deeper(cause);
     }
     if connecting {
         Error::DestinationUnavailable

@@ -1,33 +1,44 @@
-//! The way to the network: egress policy, name resolution, TLS, and one connection pool per grant.
+//! The way to the network: egress policy, name resolution, proxies, TLS, and one connection pool per grant.
 //!
 //! The component sees only `wasi:http`. Sockets, certificates and the decision who may be talked to live
 //! here, so that no component can weaken them, and stores of different tenants never share a connection.
 
 mod body;
+mod dial;
 mod egress;
+mod proxy;
 mod resolve;
+mod settings;
+mod tls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{HttpConnector, dns::GaiResolver};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use body::{Progress, RequestBody, ResponseBody, request_error};
+use body::{Progress, RequestBody, ResponseBody, cause, request_error};
+pub(crate) use dial::ProxyFailure;
+use dial::{Dialer, authorization};
 pub(crate) use egress::{Denied, Egress};
 pub use egress::{EgressRule, EgressRuleError};
+pub use proxy::{Proxies, ProxyUrlError};
 pub(crate) use resolve::ConnectError;
-use resolve::Resolver;
+pub(crate) use settings::{Operator, Settings};
+pub use tls::CertificatesError;
+pub(crate) use tls::Trust;
 
-/// Connecting takes longer than this only when nobody answers.
+/// Connecting to an address takes longer than this only when nobody answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// No way to a host takes longer than this, name resolution, proxy and TLS included; Terraform waits 40 s.
+const MAX_CONNECT: Duration = Duration::from_secs(30);
 /// No server keeps a client waiting longer than this for the first or the next byte of an answer.
 const MAX_SILENCE: Duration = Duration::from_secs(120);
 /// Shorter than the keep-alive windows of common servers and balancers (nginx: 75 s), so that they do not
@@ -39,12 +50,13 @@ const IDLE_CONNECTIONS: usize = 32;
 /// may be longer.
 const READ_BUFFER: usize = 512 << 10;
 
-type PlainClient = Client<HttpConnector<Resolver>, RequestBody>;
-type TlsClient = Client<HttpsConnector<HttpConnector<Resolver>>, RequestBody>;
+type PlainClient = Client<Dialer, RequestBody>;
+type TlsClient = Client<HttpsConnector<Dialer>, RequestBody>;
 
 /// The connections of one grant.
 pub(crate) struct Transport {
     egress: Egress,
+    settings: Arc<Settings>,
     /// To places that must have public addresses.
     public: Clients,
     /// To places that may have private ones. Apart, so that no request of the other kind finds their
@@ -56,30 +68,30 @@ pub(crate) struct Transport {
 /// One client for each scheme.
 struct Clients {
     plain: PlainClient,
-    /// Made when the first https request comes: reading the system's root certificates takes longer than
-    /// all the rest of a start.
+    /// Made when the first https request comes, because of [`Settings::client_config`].
     tls: OnceLock<Option<TlsClient>>,
     private: bool,
+    settings: Arc<Settings>,
 }
 
 impl Clients {
-    fn new(private: bool) -> Self {
+    fn new(private: bool, settings: &Arc<Settings>) -> Self {
         Self {
-            plain: client_builder().build(connector(private, true)),
+            plain: client_builder().build(Dialer::new(private, settings)),
             tls: OnceLock::new(),
             private,
+            settings: Arc::clone(settings),
         }
     }
 
     fn tls(&self) -> Result<&TlsClient, Error> {
         let client = self.tls.get_or_init(|| {
+            let config = self.settings.client_config().ok()?;
             let connector = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-                .map_err(|error| tracing::error!(%error, "no system root certificates"))
-                .ok()?
+                .with_tls_config(Arc::unwrap_or_clone(config))
                 .https_only()
                 .enable_http1()
-                .wrap_connector(connector(self.private, false));
+                .wrap_connector(Dialer::new(self.private, &self.settings));
             Some(client_builder().build(connector))
         });
         client.as_ref().ok_or(Error::ConfigurationError)
@@ -88,24 +100,31 @@ impl Clients {
 
 impl Transport {
     /// `max_response`: bytes of the largest body that may come back.
-    pub(crate) fn new(egress: Egress, max_response: u64) -> Self {
+    pub(crate) fn new(egress: Egress, settings: Settings, max_response: u64) -> Self {
+        let settings = Arc::new(settings);
         Self {
             egress,
-            public: Clients::new(false),
-            private: Clients::new(true),
+            public: Clients::new(false, &settings),
+            private: Clients::new(true, &settings),
+            settings,
             max_response,
         }
     }
 
     async fn send(
         &self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         private: bool,
-        silence: Option<Duration>,
-        between_bytes: Option<Duration>,
+        patience: &Patience,
+        record: &CallRecord,
     ) -> Result<Response<WasiBody>, Error> {
-        let silence = silence.unwrap_or(MAX_SILENCE).min(MAX_SILENCE);
-        let between_bytes = between_bytes.unwrap_or(MAX_SILENCE).min(MAX_SILENCE);
+        let forwarding = self.settings.proxies.of(request.uri());
+        let forwarding = forwarding.filter(|proxy| proxy.forwards(request.uri()));
+        if let Some(value) = forwarding.and_then(authorization) {
+            let headers = request.headers_mut();
+            headers.insert(http::header::PROXY_AUTHORIZATION, value);
+        }
+        let mut connection = capture_connection(&mut request);
         let progress = Progress::start();
         let request = request.map(|inner| RequestBody {
             inner,
@@ -118,18 +137,43 @@ impl Transport {
             clients.plain.request(request)
         };
         tokio::pin!(answer);
-        let response = loop {
-            let patience = (silence + CONNECT_TIMEOUT).saturating_sub(progress.idle());
-            if patience.is_zero() {
-                return Err(Error::ConnectionReadTimeout);
-            }
-            match tokio::time::timeout(patience, &mut answer).await {
-                Ok(Ok(response)) => break response,
-                Ok(Err(error)) => return Err(request_error(&error)),
-                // The body may have moved on meanwhile: look again.
-                Err(_) => {}
-            }
+        let connected = async {
+            // Dropped at once: it blocks the client.
+            drop(connection.wait_for_connection_metadata().await);
         };
+        let early = tokio::select! {
+            biased;
+            answer = &mut answer => Some(answer),
+            () = connected => None,
+            () = tokio::time::sleep(patience.connect) => return Err(Error::ConnectionTimeout),
+        };
+        progress.advance();
+        let answer = match early {
+            Some(answer) => answer,
+            None => loop {
+                let left = patience.silence.saturating_sub(progress.idle());
+                if left.is_zero() {
+                    return Err(Error::ConnectionReadTimeout);
+                }
+                // When time is up the body may have moved on meanwhile: look again.
+                if let Ok(answer) = tokio::time::timeout(left, &mut answer).await {
+                    break answer;
+                }
+            },
+        };
+        let response = answer.map_err(|error| {
+            if let Some(failure) = cause::<ProxyFailure>(&error) {
+                record.note(failure.to_string());
+            }
+            request_error(&error)
+        })?;
+        if let Some(proxy) = forwarding
+            && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        {
+            let failure = ProxyFailure::unauthorized(proxy);
+            record.note(failure.to_string());
+            return Err((&failure).into());
+        }
         let says_its_length = response.body().size_hint().exact().is_some()
             || response
                 .headers()
@@ -139,8 +183,28 @@ impl Transport {
             return Err(Error::HttpProtocolError);
         }
         Ok(response.map(|incoming| {
-            ResponseBody::new(incoming, between_bytes, self.max_response).boxed_unsync()
+            ResponseBody::new(incoming, patience.between_bytes, self.max_response).boxed_unsync()
         }))
+    }
+}
+
+/// How long to wait for what, as the component asks, but never for ever.
+struct Patience {
+    connect: Duration,
+    /// For the head of the answer, counted from the last byte of the request that was taken.
+    silence: Duration,
+    between_bytes: Duration,
+}
+
+impl Patience {
+    fn new(options: Option<RequestOptions>) -> Self {
+        let options = options.unwrap_or_default();
+        let at_most = |asked: Option<Duration>, most: Duration| asked.unwrap_or(most).min(most);
+        Self {
+            connect: at_most(options.connect_timeout, MAX_CONNECT),
+            silence: at_most(options.first_byte_timeout, MAX_SILENCE),
+            between_bytes: at_most(options.between_bytes_timeout, MAX_SILENCE),
+        }
     }
 }
 
@@ -154,24 +218,20 @@ fn client_builder() -> hyper_util::client::legacy::Builder {
     builder
 }
 
-fn connector(private: bool, http_only: bool) -> HttpConnector<Resolver> {
-    let resolver = Resolver {
-        private,
-        system: GaiResolver::new(),
-    };
-    let mut connector = HttpConnector::new_with_resolver(resolver);
-    connector.enforce_http(http_only);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_nodelay(true);
-    connector
-}
-
 /// What happened on the network during one call.
 #[derive(Debug, Default)]
 pub(crate) struct CallRecord {
     /// A request that may change the store was sent.
     mutating: AtomicBool,
-    denied: Mutex<Option<(Uri, Denied)>>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What the host itself has to say about a request that failed.
+#[derive(Debug)]
+enum Trouble {
+    Denied(Uri, Denied),
+    /// In words; a proxy's.
+    Failed(String),
 }
 
 impl CallRecord {
@@ -179,20 +239,31 @@ impl CallRecord {
         self.mutating.load(Ordering::Relaxed)
     }
 
-    /// The request that the grant refused last, in words for the operator.
+    /// What the grant or a proxy refused last, in words for the operator.
     pub(crate) fn denied(&self) -> Option<String> {
-        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.as_ref().map(|(uri, denied)| {
-            let host = uri.host().unwrap_or_default();
-            match denied {
-                Denied::Rule(rule) => format!(
-                    "the grant of this store does not allow the request; the egress rule `{rule}` would"
-                ),
-                Denied::Address => format!(
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().map(|trouble| match trouble {
+            Trouble::Denied(_, Denied::Rule(rule)) => format!(
+                "the grant of this store does not allow the request; the egress rule `{rule}` would"
+            ),
+            Trouble::Denied(uri, Denied::Address) => {
+                let host = uri.host().unwrap_or_default();
+                format!(
                     "`{host}` is a loopback, private or link-local address, which this store may reach only if a rule of the operator names it"
-                ),
+                )
             }
+            Trouble::Failed(words) => words.clone(),
         })
+    }
+
+    fn note(&self, words: String) {
+        tracing::debug!(%words, "request failed");
+        self.set(Some(Trouble::Failed(words)));
+    }
+
+    fn set(&self, trouble: Option<Trouble>) {
+        let slot = self.trouble.lock();
+        *slot.unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 
@@ -210,8 +281,7 @@ impl Door {
             Denied::Address => Error::DestinationIpProhibited,
             Denied::Rule(_) => Error::HttpRequestDenied,
         };
-        let slot = self.record.denied.lock();
-        *slot.unwrap_or_else(PoisonError::into_inner) = Some((uri.clone(), denied));
+        self.record.set(Some(Trouble::Denied(uri.clone(), denied)));
         error
     }
 }
@@ -242,15 +312,47 @@ impl WasiHttpHooks for Door {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             self.record.mutating.store(true, Ordering::Relaxed);
         }
-        let silence = options.and_then(|options| options.first_byte_timeout);
-        let between_bytes = options.and_then(|options| options.between_bytes_timeout);
+        self.record.set(None);
+        let record = Arc::clone(&self.record);
+        let patience = Patience::new(options);
         Box::new(async move {
-            let response = transport
-                .send(request, private, silence, between_bytes)
-                .await?;
+            let response = transport.send(request, private, &patience, &record).await?;
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
             Ok((response, done))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_way_that_is_not_made_in_the_time_asked_for_is_given_up() {
+        // Takes connections and says nothing: the tunnel never stands.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let operator = Operator {
+            proxies: Some(Proxies::new(None, Some(&address), "").unwrap()),
+            ..Operator::default()
+        };
+        let config = serde_json::json!({});
+        let (settings, _) = Settings::of(&config, &operator, None).await.unwrap();
+        let transport = Transport::new(Egress::default(), settings, 0);
+        let body = Full::new(Bytes::new()).map_err(|never| match never {});
+        let request = Request::get("https://store.test/")
+            .body(body.boxed_unsync())
+            .unwrap();
+        let patience = Patience::new(Some(RequestOptions {
+            connect_timeout: Some(Duration::from_millis(50)),
+            ..RequestOptions::default()
+        }));
+        let record = CallRecord::default();
+        let answer = transport.send(request, false, &patience, &record).await;
+        assert!(matches!(answer, Err(Error::ConnectionTimeout)));
     }
 }

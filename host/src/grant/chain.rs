@@ -1,0 +1,415 @@
+//! What a credential chain reaches from a person's own machine: STS, IAM, SSO and its token service, the metadata
+//! services, and the endpoints that the person named for them.
+//!
+//! Exact hosts, never `*.amazonaws.com`: every bucket of every customer is a host there. Regions and endpoints that
+//! stand only in shared files are read out of these files, by key, in whatever profile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use http::{Method, Uri};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::places::{dns_suffix, is_host_name, text, usable_endpoint};
+use crate::shared_files::{SharedFiles, values};
+use crate::surroundings::{LOCAL_VARIABLES, Surroundings};
+use crate::transport::EgressRule;
+
+/// EC2's metadata service, at both of its addresses.
+const METADATA: &[&str] = &["http://169.254.169.254", "http://[fd00:ec2::254]"];
+/// ECS's credentials (169.254.170.2) and EKS's pod identities: where plain http is as good as loopback.
+const CONTAINERS: &[&str] = &["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
+
+/// What variables and shared files say about the chain.
+pub(super) struct Chain {
+    variables: BTreeMap<&'static str, String>,
+    files: Vec<Zeroizing<String>>,
+}
+
+impl Chain {
+    /// Asks the surroundings, as the component will.
+    pub(super) async fn of(config: &Value, surroundings: &dyn Surroundings) -> Self {
+        let mut variables = BTreeMap::new();
+        for name in LOCAL_VARIABLES {
+            if let Ok(Some(value)) = surroundings.variable(name).await
+                && !value.is_empty()
+            {
+                variables.insert(*name, value);
+            }
+        }
+        let shared = SharedFiles::of(config, |name| variables.get(name).cloned());
+        let mut files = Vec::new();
+        for path in shared.paths() {
+            if let Ok(bytes) = surroundings.read_file(path).await {
+                let bytes = Zeroizing::new(bytes);
+                files.push(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Self { variables, files }
+    }
+
+    /// Every `endpoint_url` of the shared files, for whatever service.
+    pub(super) fn endpoints_of_files(&self) -> Vec<String> {
+        let found = self.in_files("endpoint_url");
+        found.iter().map(|url| usable_endpoint(url)).collect()
+    }
+
+    /// The requests that the chain of this configuration may make.
+    pub(super) fn rules(&self, config: &Value) -> Vec<EgressRule> {
+        let mut places: BTreeSet<(&'static [Method], String, bool)> = BTreeSet::new();
+        let mut exactly = |methods, url: String| places.insert((methods, url, true));
+        let regions = [
+            text(config, "region"),
+            text(config, "sts_region"),
+            self.variable("AWS_REGION"),
+            self.variable("AWS_DEFAULT_REGION"),
+        ];
+        for region in regions.into_iter().flatten().filter(|it| is_host_name(it)) {
+            for host in hosts("sts", &region) {
+                exactly(POST, format!("https://{host}/"));
+            }
+            for host in iam_hosts(&region) {
+                exactly(POST, format!("https://{host}/"));
+            }
+        }
+        for region in self
+            .in_files("sso_region")
+            .iter()
+            .filter(|it| is_host_name(it))
+        {
+            for host in hosts("portal.sso", region) {
+                exactly(GET, format!("https://{host}/federation/credentials"));
+            }
+            for host in hosts("oidc", region) {
+                exactly(POST, format!("https://{host}/token"));
+            }
+        }
+        for (service, argument, variables, methods, path) in SERVICES {
+            for endpoint in self.endpoints(config, service, argument, variables) {
+                exactly(methods, format!("{endpoint}{path}"));
+            }
+        }
+        if let Some(uri) = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+            && uri.starts_with('/')
+        {
+            exactly(GET, format!("http://{}{uri}", CONTAINERS[0]));
+        }
+        if let Some(uri) = self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+            && is_container_uri(&uri)
+        {
+            exactly(GET, uri);
+        }
+        for endpoint in self.metadata_endpoints(config) {
+            places.insert((METADATA_METHODS, format!("{endpoint}/latest/"), false));
+        }
+        let rule = |(methods, url, exact): (&[Method], String, bool)| {
+            let rule = EgressRule::new(methods, &url.parse().ok()?)?;
+            Some(rule.exactly(exact).or_private(true))
+        };
+        places.into_iter().filter_map(rule).collect()
+    }
+
+    /// The endpoints that are named for a service, without a slash at the end.
+    fn endpoints(
+        &self,
+        config: &Value,
+        service: &str,
+        argument: &str,
+        variables: &[&str],
+    ) -> Vec<String> {
+        let in_block = [
+            config.get("endpoints").and_then(|it| text(it, service)),
+            text(config, &format!("endpoints.{service}")),
+            text(config, argument),
+        ];
+        let by_variable = variables.iter().map(|name| self.variable(name));
+        in_block
+            .into_iter()
+            .chain(by_variable)
+            .chain([self.variable("AWS_ENDPOINT_URL")])
+            .flatten()
+            .map(|url| usable_endpoint(&url))
+            .chain(self.endpoints_of_files())
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    fn metadata_endpoints(&self, config: &Value) -> Vec<String> {
+        let named = [
+            text(config, "ec2_metadata_service_endpoint"),
+            self.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
+            self.variable("AWS_METADATA_URL"),
+        ];
+        METADATA
+            .iter()
+            .map(|url| (*url).to_owned())
+            .chain(named.into_iter().flatten())
+            .chain(self.in_files("ec2_metadata_service_endpoint"))
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn in_files(&self, key: &str) -> Vec<String> {
+        let found = self.files.iter().flat_map(|file| values(file, key));
+        found.filter(|value| !value.is_empty()).collect()
+    }
+}
+
+const GET: &[Method] = &[Method::GET];
+const POST: &[Method] = &[Method::POST];
+const METADATA_METHODS: &[Method] = &[Method::GET, Method::PUT];
+
+/// Services: field of `endpoints`, older argument, variables; and the one request that each is sent.
+type Service = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [Method],
+    &'static str,
+);
+
+const SERVICES: &[Service] = &[
+    (
+        "iam",
+        "iam_endpoint",
+        &["AWS_ENDPOINT_URL_IAM", "AWS_IAM_ENDPOINT"],
+        POST,
+        "/",
+    ),
+    (
+        "sso",
+        "",
+        &["AWS_ENDPOINT_URL_SSO"],
+        GET,
+        "/federation/credentials",
+    ),
+    ("", "", &["AWS_ENDPOINT_URL_SSO_OIDC"], POST, "/token"),
+    (
+        "sts",
+        "sts_endpoint",
+        &["AWS_ENDPOINT_URL_STS", "AWS_STS_ENDPOINT"],
+        POST,
+        "/",
+    ),
+];
+
+/// A service's hosts in a region: plain, FIPS, dualstack, both. A profile may switch between them.
+pub(super) fn hosts(service: &str, region: &str) -> [String; 4] {
+    let (dns, dual) = (dns_suffix(region), dual_suffix(region));
+    [
+        format!("{service}.{region}.{dns}"),
+        format!("{service}-fips.{region}.{dns}"),
+        format!("{service}.{region}.{dual}"),
+        format!("{service}-fips.{region}.{dual}"),
+    ]
+}
+
+/// IAM has one place for each partition. Source: AWS's endpoint rules.
+fn iam_hosts(region: &str) -> &'static [&'static str] {
+    match region {
+        _ if region.starts_with("cn-") => &["iam.cn-north-1.amazonaws.com.cn"],
+        _ if region.starts_with("us-gov-") => &["iam.us-gov.amazonaws.com", "iam.us-gov.api.aws"],
+        _ if region.starts_with("eusc-") => &["iam.eusc-de-east-1.amazonaws.eu"],
+        _ if region.starts_with("us-isob-") => &["iam.us-isob-east-1.sc2s.sgov.gov"],
+        _ if region.starts_with("us-isof-") => &["iam.us-isof-south-1.csp.hci.ic.gov"],
+        _ if region.starts_with("eu-isoe-") => &["iam.eu-isoe-west-1.cloud.adc-e.uk"],
+        _ if region.starts_with("us-iso-") => &["iam.us-iso-east-1.c2s.ic.gov"],
+        _ => &[
+            "iam.amazonaws.com",
+            "iam-fips.amazonaws.com",
+            "iam.global.api.aws",
+            "iam-fips.global.api.aws",
+        ],
+    }
+}
+
+/// The domain of a region's dualstack hosts. Source: AWS's partition table.
+fn dual_suffix(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "api.amazonwebservices.com.cn",
+        _ if region.starts_with("eusc-") => "api.amazonwebservices.eu",
+        _ if region.starts_with("us-isob-") => "api.aws.scloud",
+        _ if region.starts_with("us-isof-") => "api.aws.hci.ic.gov",
+        _ if region.starts_with("eu-isoe-") => "api.cloud-aws.adc-e.uk",
+        _ if region.starts_with("us-iso-") => "api.aws.ic.gov",
+        _ => "api.aws",
+    }
+}
+
+/// Container credentials come over https, or over plain http from this machine. A name other than `localhost` would
+/// have to be resolved to know, so it needs https.
+fn is_container_uri(uri: &str) -> bool {
+    let Ok(uri) = uri.parse::<Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => {
+            host.eq_ignore_ascii_case("localhost")
+                || CONTAINERS.contains(&host)
+                || host
+                    .parse::<IpAddr>()
+                    .is_ok_and(|it| it.to_canonical().is_loopback())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::Grant;
+    use super::*;
+    use crate::transport::Settings;
+
+    /// Whether a local store of this block, with this shared config file and these variables, may send the request.
+    async fn may(config: &Value, file: &str, variables: &[(&str, &str)], request: &str) -> bool {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".aws")).unwrap();
+        std::fs::write(home.path().join(".aws/config"), file).unwrap();
+        let home = [("HOME", home.path().to_str().unwrap())];
+        let variables = home.iter().chain(variables);
+        let grant = Grant::local()
+            .environment(variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let (method, url) = request.split_once(' ').unwrap();
+        let network = Arc::new(Settings::default());
+        let egress = grant.egress(config, &network).await;
+        let method = method.parse().unwrap();
+        egress.check(&method, &url.parse().unwrap()).is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_local_store_reaches_what_its_chain_needs_and_no_more() {
+        let config =
+            json!({"bucket": "b", "key": "k", "region": "eu-west-1", "sts_region": "us-east-1"});
+        let file = "[sso-session s]\nsso_region = ap-south-1\n";
+        let variables = [(
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "/v2/credentials?id=1",
+        )];
+        for request in [
+            "POST https://sts.eu-west-1.amazonaws.com/",
+            "POST https://sts.us-east-1.amazonaws.com/",
+            "POST https://sts-fips.us-east-1.api.aws/",
+            "POST https://iam.amazonaws.com/",
+            "GET https://portal.sso.ap-south-1.amazonaws.com/federation/credentials?account_id=1",
+            "POST https://oidc.ap-south-1.amazonaws.com/token",
+            "PUT http://169.254.169.254/latest/api/token",
+            "GET http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+            "GET http://[fd00:ec2::254]/latest/dynamic/instance-identity/document",
+            "GET http://169.254.170.2/v2/credentials?id=1",
+            "GET https://b.s3-fips.dualstack.eu-west-1.amazonaws.com/k",
+        ] {
+            assert!(may(&config, file, &variables, request).await, "{request}");
+        }
+        for request in [
+            "POST https://sts.eu-central-1.amazonaws.com/",
+            "GET https://sts.eu-west-1.amazonaws.com/",
+            "POST https://sts.eu-west-1.amazonaws.com/other",
+            "POST https://oidc.eu-west-1.amazonaws.com/token",
+            "GET http://169.254.169.254/",
+            "GET http://169.254.169.254/latest/../other",
+            "GET http://169.254.170.2/v2/other",
+            "GET http://169.254.170.23/v1/credentials",
+            "GET http://127.0.0.1/",
+        ] {
+            assert!(!may(&config, file, &variables, request).await, "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn endpoints_are_reached_where_block_variables_or_files_name_them() {
+        let plain = json!({"bucket": "b", "key": "k", "region": "eu-west-1"});
+        let mut block = plain.clone();
+        block["endpoints"] =
+            json!({"sts": "http://127.0.0.1:1/base/", "sso": "http://127.0.0.1:2"});
+        block["ec2_metadata_service_endpoint"] = json!("http://127.0.0.1:3/");
+        let file = "[services s]\nsts =\n  endpoint_url = http://10.0.0.1:4\n";
+        for (config, file, variables, request) in [
+            (&block, "", &[][..], "POST http://127.0.0.1:1/base/"),
+            (
+                &block,
+                "",
+                &[][..],
+                "GET http://127.0.0.1:2/federation/credentials",
+            ),
+            (
+                &block,
+                "",
+                &[][..],
+                "PUT http://127.0.0.1:3/latest/api/token",
+            ),
+            (&plain, file, &[][..], "POST http://10.0.0.1:4/"),
+            (&plain, file, &[][..], "GET http://10.0.0.1:4/b/k"),
+            (
+                &plain,
+                "",
+                &[("AWS_ENDPOINT_URL_STS", "http://localhost:5")][..],
+                "POST http://localhost:5/",
+            ),
+            (
+                &plain,
+                "",
+                &[("AWS_ENDPOINT_URL", "http://localhost:6")][..],
+                "POST http://localhost:6/token",
+            ),
+            (
+                &plain,
+                "ec2_metadata_service_endpoint = http://10.0.0.2",
+                &[][..],
+                "GET http://10.0.0.2/latest/x",
+            ),
+            (
+                &plain,
+                "",
+                &[(
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                    "http://169.254.170.23/v1/credentials",
+                )][..],
+                "GET http://169.254.170.23/v1/credentials",
+            ),
+            (
+                &plain,
+                "",
+                &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "https://creds.test/x")][..],
+                "GET https://creds.test/x",
+            ),
+        ] {
+            assert!(may(config, file, variables, request).await, "{request}");
+            let others = may(&plain, "", &[], request).await;
+            assert!(!others, "{request} without being named");
+        }
+        for uri in [
+            "http://10.0.0.1/x",
+            "http://creds.test/x",
+            "ftp://127.0.0.1/x",
+        ] {
+            let variables = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", uri)];
+            assert!(
+                !may(&plain, "", &variables, &format!("GET {uri}")).await,
+                "{uri}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sealed_store_reaches_nothing_of_the_chain() {
+        let config = json!({"bucket": "b", "key": "k", "region": "eu-west-1",
+            "endpoints": {"sts": "https://sts.test"}});
+        let egress = Grant::sealed().egress(&config, &Settings::default()).await;
+        for url in ["https://sts.eu-west-1.amazonaws.com/", "https://sts.test/"] {
+            let url = url.parse().unwrap();
+            assert!(egress.check(&Method::POST, &url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Where a configuration's objects and its table are, as URLs.
+//!
+//! Without it a store could be let at a whole host where it needs two objects, or be kept from its own.
+
+use http::{Method, Uri};
+use serde_json::Value;
+
+use super::chain::hosts;
+use crate::surroundings::Surroundings;
+
+/// A place in the store that a configuration names.
+pub(super) struct Place {
+    pub(super) methods: &'static [Method],
+    pub(super) url: Uri,
+    /// This object alone, rather than everything whose path begins so.
+    pub(super) exact: bool,
+}
+
+const OBJECTS: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
+const LISTING: &[Method] = &[Method::GET];
+const TABLE: &[Method] = &[Method::POST];
+
+/// What the keys of a probe of the store begin with, behind the state's own.
+const PROBE: &str = ".cofferdam-probe-";
+
+/// What a configuration and the environment call an endpoint of AWS's.
+struct Service {
+    /// In `endpoints`, and in the host names of AWS.
+    name: &'static str,
+    older_argument: &'static str,
+    variables: &'static [&'static str],
+}
+
+const DYNAMODB: Service = Service {
+    name: "dynamodb",
+    older_argument: "dynamodb_endpoint",
+    variables: &["AWS_ENDPOINT_URL_DYNAMODB", "AWS_DYNAMODB_ENDPOINT"],
+};
+
+const S3: Service = Service {
+    name: "s3",
+    older_argument: "endpoint",
+    variables: &["AWS_ENDPOINT_URL_S3", "AWS_S3_ENDPOINT"],
+};
+
+/// Where a configuration's objects and its table are. `further`: endpoints that shared files name, for whatever
+/// service. `only_aws`: at AWS's own hosts or nowhere.
+pub(super) async fn places(
+    config: &Value,
+    surroundings: &dyn Surroundings,
+    further: &[String],
+    only_aws: bool,
+) -> Vec<Place> {
+    let mut found = objects(config, surroundings, further, only_aws).await;
+    found.extend(table(config, surroundings, further, only_aws).await);
+    found
+}
+
+/// The default workspace's state and lock, everything under the prefix of the other workspaces, the keys of a probe,
+/// and the listing of the bucket, in both styles of address.
+async fn objects(
+    config: &Value,
+    surroundings: &dyn Surroundings,
+    further: &[String],
+    only_aws: bool,
+) -> Vec<Place> {
+    let Some(bucket) = text(config, "bucket") else {
+        return Vec::new();
+    };
+    let key = text(config, "key").unwrap_or_default();
+    let prefix = match config.get("workspace_key_prefix").and_then(Value::as_str) {
+        Some("") => String::new(),
+        Some(prefix) => format!("{}/", encoded(prefix)),
+        None => "env%3A/".to_owned(),
+    };
+    let region = region(config, surroundings).await;
+    let on_aws = region.map(|region| aws_hosts(&region, &bucket));
+    let bases: Vec<String> = match endpoint(&S3, config, surroundings).await {
+        Some(_) if only_aws => Vec::new(),
+        Some(endpoint) => bases(&endpoint, &bucket),
+        None => {
+            let named = further.iter().flat_map(|it| bases(it, &bucket));
+            on_aws.into_iter().flatten().chain(named).collect()
+        }
+    };
+    let mut found = Vec::new();
+    for base in bases {
+        let state = format!("{base}/{}", encoded(&key));
+        for (methods, url, exact) in [
+            (OBJECTS, format!("{state}.tflock"), true),
+            (OBJECTS, format!("{state}{PROBE}"), false),
+            (OBJECTS, state, true),
+            (OBJECTS, format!("{base}/{prefix}"), false),
+            (LISTING, base.clone(), true),
+            (LISTING, format!("{base}/"), true),
+        ] {
+            found.extend(place(methods, &url, exact));
+        }
+    }
+    found
+}
+
+/// DynamoDB, if the configuration names a table. The name stands in the body: here the whole endpoint is one place.
+async fn table(
+    config: &Value,
+    surroundings: &dyn Surroundings,
+    further: &[String],
+    only_aws: bool,
+) -> Vec<Place> {
+    if text(config, "dynamodb_table").is_none() {
+        return Vec::new();
+    }
+    let region = region(config, surroundings).await;
+    let on_aws = region
+        .filter(|region| is_host_name(region))
+        .map(|region| hosts("dynamodb", &region).map(|host| format!("https://{host}")));
+    let bases: Vec<String> = match endpoint(&DYNAMODB, config, surroundings).await {
+        Some(_) if only_aws => Vec::new(),
+        Some(endpoint) => vec![endpoint],
+        None => on_aws
+            .into_iter()
+            .flatten()
+            .chain(further.iter().cloned())
+            .collect(),
+    };
+    let with_path = |base: &String| match base.split_once("://") {
+        Some((_, rest)) if rest.contains('/') => base.clone(),
+        _ => format!("{base}/"),
+    };
+    bases
+        .iter()
+        .filter_map(|base| place(TABLE, &with_path(base), true))
+        .collect()
+}
+
+fn place(methods: &'static [Method], url: &str, exact: bool) -> Option<Place> {
+    let url = url.parse().ok()?;
+    Some(Place {
+        methods,
+        url,
+        exact,
+    })
+}
+
+/// The URLs that a bucket may have at an endpoint: in the path, in front of the host, or as an access point.
+fn bases(endpoint: &str, bucket: &str) -> Vec<String> {
+    let Some((scheme, host)) = endpoint.split_once("://") else {
+        return Vec::new();
+    };
+    let host = host.trim_end_matches('/');
+    if let Some((name, account, _)) = access_point(bucket) {
+        return vec![format!("{scheme}://{name}-{account}.{host}")];
+    }
+    let mut found = vec![format!("{scheme}://{host}/{}", encoded(bucket))];
+    if is_host_name(bucket) {
+        found.push(format!("{scheme}://{bucket}.{host}"));
+    }
+    found
+}
+
+/// The URLs that a bucket may have on AWS: plain, FIPS, dualstack, both. A profile may switch between them.
+fn aws_hosts(region: &str, bucket: &str) -> Vec<String> {
+    if let Some((name, account, region)) = access_point(bucket) {
+        let suffix = dns_suffix(region);
+        let hosts = ["", "-fips", ".dualstack", "-fips.dualstack"];
+        return hosts
+            .map(|kind| format!("https://{name}-{account}.s3-accesspoint{kind}.{region}.{suffix}"))
+            .to_vec();
+    }
+    // `fips-` and `-fips` ask for FIPS hosts of the region.
+    let region = region.strip_prefix("fips-").unwrap_or(region);
+    let region = region.strip_suffix("-fips").unwrap_or(region);
+    if !is_host_name(region) {
+        return Vec::new();
+    }
+    let suffix = dns_suffix(region);
+    ["s3", "s3-fips", "s3.dualstack", "s3-fips.dualstack"]
+        .iter()
+        .flat_map(|service| bases(&format!("https://{service}.{region}.{suffix}"), bucket))
+        .collect()
+}
+
+/// Name, account and region of `arn:<partition>:s3:<region>:<account>:accesspoint/<name>`.
+fn access_point(bucket: &str) -> Option<(&str, &str, &str)> {
+    let parts: Vec<&str> = bucket.strip_prefix("arn:")?.splitn(5, ':').collect();
+    let [_, "s3", region, account, resource] = parts[..] else {
+        return None;
+    };
+    let name = resource.strip_prefix("accesspoint")?;
+    let name = name.strip_prefix(['/', ':'])?;
+    let usable = [name, account, region].iter().all(|it| is_host_name(it));
+    usable.then_some((name, account, region))
+}
+
+/// Whether a text can stand in a host name without changing which host that is.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !text.is_empty() && text.chars().all(plain)
+}
+
+async fn endpoint(
+    service: &Service,
+    config: &Value,
+    surroundings: &dyn Surroundings,
+) -> Option<String> {
+    let given = config
+        .get("endpoints")
+        .and_then(|endpoints| text(endpoints, service.name))
+        .or_else(|| text(config, &format!("endpoints.{}", service.name)))
+        .or_else(|| text(config, service.older_argument));
+    let named = match given {
+        Some(given) => Some(given),
+        None => endpoint_variable(service, surroundings).await,
+    }?;
+    Some(usable_endpoint(&named))
+}
+
+/// An endpoint as the backend uses it: without user, query and fragment, and with https where it is a bare host.
+pub(super) fn usable_endpoint(named: &str) -> String {
+    let named = named.split(['?', '#']).next().unwrap_or_default();
+    match named.split_once("://") {
+        Some((scheme, rest)) => format!(
+            "{scheme}://{}",
+            rest.rsplit_once('@').map_or(rest, |it| it.1)
+        ),
+        None => format!("https://{named}"),
+    }
+}
+
+async fn endpoint_variable(service: &Service, surroundings: &dyn Surroundings) -> Option<String> {
+    let own = first_variable(surroundings, service.variables).await;
+    if own.is_some() {
+        return own;
+    }
+    let ignore = first_variable(surroundings, &["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"]).await;
+    if ignore.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    first_variable(surroundings, &["AWS_ENDPOINT_URL"]).await
+}
+
+async fn region(config: &Value, surroundings: &dyn Surroundings) -> Option<String> {
+    match text(config, "region") {
+        Some(region) => Some(region),
+        None => first_variable(surroundings, &["AWS_REGION", "AWS_DEFAULT_REGION"]).await,
+    }
+}
+
+async fn first_variable(surroundings: &dyn Surroundings, names: &[&str]) -> Option<String> {
+    for name in names {
+        if let Ok(Some(value)) = surroundings.variable(name).await
+            && !value.is_empty()
+        {
+            return Some(value);
+        }
+    }
+    None
+}
+
+pub(super) fn text(object: &Value, name: &str) -> Option<String> {
+    object
+        .get(name)
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+/// The domain of a region's partition. Sources: AWS's partition table.
+pub(super) fn dns_suffix(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "amazonaws.com.cn",
+        _ if region.starts_with("eusc-") => "amazonaws.eu",
+        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
+        _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
+        _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
+        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
+        _ => "amazonaws.com",
+    }
+}
+
+/// Percent-encodes a key as S3's canonical path has it: all but unreserved characters and `/`.
+fn encoded(key: &str) -> String {
+    use std::fmt::Write as _;
+    key.bytes()
+        .fold(String::with_capacity(key.len()), |mut path, byte| {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                    path.push(char::from(byte));
+                }
+                _ => {
+                    // Writing into a String cannot fail.
+                    let _ = write!(path, "%{byte:02X}");
+                }
+            }
+            path
+        })
+}
