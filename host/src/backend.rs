@@ -2,16 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::component::{ComponentSource, Loaded, load};
 use crate::contract::Diagnostic;
 use crate::instance::{Environment, Instance, WarningSink, within};
+use crate::limits::HANDLES;
 use crate::store::{Fence, Inner, Store};
 use crate::surroundings::Surroundings;
-use crate::transport::{Egress, Transport};
+use crate::transport::{Egress, Settings, Transport};
 use crate::{ComponentError, Error, Grant, Limits, convert};
 
 /// An engine and a component, ready to open stores. Cheap to clone.
@@ -120,7 +121,7 @@ impl Backend {
     /// # Errors
     /// [`Error::Limit`] or [`Error::Trap`].
     pub async fn schema(&self) -> Result<String, Error> {
-        ask!(self, Grant::sealed().ask(), call_schema())
+        ask!(self, Grant::sealed().ask(&Value::Null), call_schema())
     }
 
     /// Checks a configuration without touching the network. Empty: nothing to complain about.
@@ -128,9 +129,13 @@ impl Backend {
     /// # Errors
     /// [`Error::Limit`] or [`Error::Trap`].
     pub async fn validate(&self, config: &Value, grant: &Grant) -> Result<Vec<Diagnostic>, Error> {
+        let surroundings = grant.ask(config);
+        let network = grant.network(config).await;
         let config = Zeroizing::new(config.to_string());
-        let found = ask!(self, grant.ask(), call_validate(&config))?;
-        Ok(found.into_iter().map(convert::diagnostic).collect())
+        let found = ask!(self, surroundings, call_validate(&config))?;
+        let mut found: Vec<_> = found.into_iter().map(convert::diagnostic).collect();
+        found.extend(network.map_or_else(|wrong| wrong, |(_, warnings)| warnings));
+        Ok(found)
     }
 
     /// What a configuration resolves to and why, as JSON without any secret. Touches no network.
@@ -138,10 +143,14 @@ impl Backend {
     /// # Errors
     /// [`Error::Configuration`] with what is wrong, [`Error::Limit`] or [`Error::Trap`].
     pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<String, Error> {
+        let surroundings = grant.ask(config);
+        let network = grant.network(config).await;
         let config = Zeroizing::new(config.to_string());
-        ask!(self, grant.ask(), call_explain(&config))?.map_err(|list| {
+        let explained = ask!(self, surroundings, call_explain(&config))?.map_err(|list| {
             Error::Configuration(list.into_iter().map(convert::diagnostic).collect())
-        })
+        })?;
+        let (network, warnings) = network.map_err(Error::Configuration)?;
+        Ok(with_network(explained, &network, &warnings))
     }
 
     /// An instance that reaches nothing: for questions about configurations.
@@ -151,12 +160,28 @@ impl Backend {
     ) -> Result<Instance, Error> {
         let environment = Arc::new(Environment {
             limits: self.limits,
+            handles: HANDLES,
             surroundings,
-            transport: Arc::new(Transport::new(Egress::default(), 0)),
+            transport: Arc::new(Transport::new(Egress::default(), Settings::default(), 0)),
             warnings: Arc::new(|_| {}),
         });
         Instance::new(&self.component, &environment).await
     }
+}
+
+/// Adds what the host knows to the component's account: proxies, TLS, and warnings about them.
+fn with_network(explained: String, network: &Settings, warnings: &[Diagnostic]) -> String {
+    let (Ok(Value::Object(mut account)), Value::Object(of_host)) =
+        (serde_json::from_str(&explained), network.explain())
+    else {
+        return explained;
+    };
+    account.extend(of_host);
+    let diagnostics = account.entry("diagnostics").or_insert_with(|| json!([]));
+    if let Value::Array(diagnostics) = diagnostics {
+        diagnostics.extend(warnings.iter().map(|warning| json!(warning)));
+    }
+    Value::Object(account).to_string()
 }
 
 /// How a [`Store`] is opened.
@@ -221,13 +246,19 @@ impl StoreBuilder {
     /// [`Error::Configuration`] with every diagnostic when the configuration is wrong, [`Error::Limit`] or
     /// [`Error::Trap`].
     pub async fn open(self) -> Result<Opened, Error> {
-        let egress = self.grant.egress(&self.config).await;
+        let (network, network_warnings, wrong) = match self.grant.network(&self.config).await {
+            Ok((network, warnings)) => (network, warnings, Vec::new()),
+            Err(diagnostics) => (Settings::default(), Vec::new(), diagnostics),
+        };
+        let egress = self.grant.egress(&self.config, &network).await;
         let environment = Arc::new(Environment {
             limits: self.limits,
-            surroundings: self.grant.ask(),
+            handles: HANDLES,
+            surroundings: self.grant.ask(&self.config),
             // A listing or an error may come beside a state; neither is larger than this.
             transport: Arc::new(Transport::new(
                 egress,
+                network,
                 self.limits.state.saturating_add(4 << 20),
             )),
             warnings: self.warnings,
@@ -240,7 +271,12 @@ impl StoreBuilder {
             idle: Mutex::default(),
             permits: Semaphore::new(self.limits.concurrent_calls),
         };
-        let (store, warnings) = Store::open(inner).await?;
+        // What the component finds wrong with the block as a whole comes first.
+        let (store, mut warnings) = Store::open(inner).await?;
+        if !wrong.is_empty() {
+            return Err(Error::Configuration(wrong));
+        }
+        warnings.extend(network_warnings);
         Ok(Opened { store, warnings })
     }
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::bindings::StateBackendPre;
+use crate::bindings::StateBackendIndices;
 use crate::checksum::hex;
+use crate::inspection::Inspection;
 use crate::instance::Guest;
 use crate::{ComponentError, Error, engine};
 
@@ -56,7 +57,10 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
 /// A component, linked and ready for instances.
 pub(crate) struct Loaded {
     pub(crate) engine: Engine,
-    pub(crate) pre: StateBackendPre<Guest>,
+    pub(crate) pre: InstancePre<Guest>,
+    pub(crate) exports: StateBackendIndices,
+    /// What it offers beside the contract; none: it does not.
+    pub(crate) inspection: Option<Inspection>,
     pub(crate) sha256: String,
 }
 
@@ -81,11 +85,13 @@ pub(crate) fn load(source: &ComponentSource) -> Result<Loaded, Error> {
     let pre = linker
         .instantiate_pre(&component)
         .map_err(|error| ComponentError::Instantiate(format!("{error:#}")))?;
-    let pre = StateBackendPre::new(pre)
+    let found = StateBackendIndices::new(&pre)
         .map_err(|_| ComponentError::MissingExport(exports(&engine, &component)))?;
     Ok(Loaded {
+        inspection: Inspection::of(&component),
         engine,
         pre,
+        exports: found,
         sha256,
     })
 }

@@ -15,7 +15,7 @@ use crate::bindings::StateBackend;
 use crate::bindings::cofferdam::state_backend::surroundings as wit;
 use crate::bindings::cofferdam::state_backend::types as wit_types;
 use crate::component::Loaded;
-use crate::limits::{HANDLES, LimitReached, MemoryLimit};
+use crate::limits::{LimitReached, MemoryLimit};
 use crate::surroundings::{Refusal, Surroundings};
 use crate::transport::{CallRecord, Door, Transport};
 use crate::{ComponentError, Diagnostic, Error, Limit, Limits, Outcome, convert};
@@ -24,8 +24,11 @@ use crate::{ComponentError, Diagnostic, Error, Limit, Limits, Outcome, convert};
 pub(crate) type WarningSink = Arc<dyn Fn(Diagnostic) + Send + Sync>;
 
 /// What instances of one store have in common.
+#[derive(Clone)]
 pub(crate) struct Environment {
     pub(crate) limits: Limits,
+    /// Handles that one instance may have, see [`HANDLES`](crate::limits::HANDLES).
+    pub(crate) handles: usize,
     pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) transport: Arc<Transport>,
     pub(crate) warnings: WarningSink,
@@ -151,6 +154,8 @@ impl From<Refusal> for wit::Refusal {
 pub(crate) struct Instance {
     pub(crate) store: wasmtime::Store<Guest>,
     pub(crate) exports: StateBackend,
+    /// For what [`exports`](Self::exports) leaves out.
+    pub(crate) all_exports: wasmtime::component::Instance,
     /// The contract's `store`; none for an instance that only answers questions about configurations.
     pub(crate) resource: Option<ResourceAny>,
     pub(crate) idle_since: Instant,
@@ -183,9 +188,9 @@ impl Instance {
                 environment: Arc::clone(environment),
             },
         );
-        store.data_mut().table.set_max_capacity(HANDLES);
+        store.data_mut().table.set_max_capacity(environment.handles);
         store.limiter(|guest| &mut guest.memory);
-        store.set_max_component_handles(HANDLES);
+        store.set_max_component_handles(environment.handles);
         store.set_hostcall_fuel(limits.boundary_bytes());
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(move |context| {
@@ -201,8 +206,11 @@ impl Instance {
             record: Arc::default(),
             cpu: Arc::clone(&store.data().cpu),
         };
-        let instantiation = component.pre.instantiate_async(&mut store);
-        let exports = within(limits.wall_clock, &call, instantiation)
+        let instantiation = async {
+            let instance = component.pre.instantiate_async(&mut store).await?;
+            Ok((component.exports.load(&mut store, &instance)?, instance))
+        };
+        let (exports, all_exports) = within(limits.wall_clock, &call, instantiation)
             .await
             .map_err(|error| match error {
                 Error::Trap { reason, .. } => ComponentError::Instantiate(reason).into(),
@@ -211,6 +219,7 @@ impl Instance {
         Ok(Self {
             store,
             exports,
+            all_exports,
             resource: None,
             idle_since: Instant::now(),
             calls: 0,

@@ -29,6 +29,7 @@ mod convert;
 pub mod dev_store;
 mod engine;
 mod engine_settings;
+mod environment;
 mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -36,10 +37,13 @@ mod go_duration;
 mod grant;
 #[cfg(feature = "embedded-component")]
 mod image;
+mod inspection;
 mod instance;
 mod limits;
 mod lock_wait;
 mod secret;
+mod shared_files;
+mod small_file;
 mod state_file;
 mod store;
 mod surroundings;
@@ -55,6 +59,10 @@ pub use contract::{
 pub use error::{ComponentError, Error, Limit};
 pub use go_duration::{GoDurationError, parse_go_duration};
 pub use grant::Grant;
+pub use inspection::{
+    Check, CheckOutcome, DigestReport, DynamoDbTable, Generation, ProbeOptions, ProbeReport,
+    Verdict, Versioning,
+};
 pub use limits::Limits;
 pub use lock_wait::{wait_for_lock, wait_for_lock_or_stop};
 pub use secret::Secret;
@@ -63,7 +71,7 @@ pub use state_file::{
 };
 pub use store::{Fence, Store};
 pub use surroundings::{AccessKey, LOCAL_VARIABLES, Local, Nothing, Refusal, Surroundings};
-pub use transport::{EgressRule, EgressRuleError};
+pub use transport::{CertificatesError, EgressRule, EgressRuleError, Proxies, ProxyUrlError};
 
 /// The programs in the README compile.
 #[cfg(doctest)]

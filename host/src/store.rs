@@ -51,7 +51,7 @@ pub enum Fence {
 /// connections. Dropping it releases no lock.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -71,29 +71,33 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Runs one method of the contract's `store` in an instance and puts the instance back if it is sound. The
-/// time counts from the wait for a free place on.
-macro_rules! call {
-    ($inner:expr, $time:expr, $method:ident($($argument:expr),*)) => {{
-        let inner: &Inner = $inner;
-        let time: Duration = $time;
-        let started = Instant::now();
+/// Runs one call in an instance and puts the instance back if it is sound. The time counts from the wait for a free
+/// place on.
+macro_rules! in_instance {
+    ($inner:expr, $time:expr, |$instance:ident, $resource:ident| $call:expr) => {{
+        let inner: &$crate::store::Inner = $inner;
+        let time: std::time::Duration = $time;
+        let started = std::time::Instant::now();
         let _permit = inner.permit(time).await?;
-        let mut instance = inner.instance().await?;
-        let call = instance.begin_call();
-        let resource = instance.resource.ok_or_else(not_open)?;
-        let answer = within(
-            time.saturating_sub(started.elapsed()),
-            &call,
-            instance
-                .exports
-                .cofferdam_state_backend_state_store()
-                .store()
-                .$method(&mut instance.store, resource, $($argument),*),
-        )
-        .await;
-        inner.finish(instance, &call.record, answer)
+        let mut $instance = inner.instance().await?;
+        let call = $instance.begin_call();
+        let $resource = $instance.resource.ok_or_else($crate::store::not_open)?;
+        let time = time.saturating_sub(started.elapsed());
+        let answer = $crate::instance::within(time, &call, $call).await;
+        inner.finish($instance, &call.record, answer)
     }};
+}
+pub(crate) use in_instance;
+
+/// Runs one method of the contract's `store`.
+macro_rules! call {
+    ($inner:expr, $time:expr, $method:ident($($argument:expr),*)) => {
+        in_instance!($inner, $time, |instance, resource| instance
+            .exports
+            .cofferdam_state_backend_state_store()
+            .store()
+            .$method(&mut instance.store, resource, $($argument),*))
+    };
 }
 
 impl Store {
@@ -114,7 +118,7 @@ impl Store {
         &self.inner.component.sha256
     }
 
-    fn time(&self) -> Duration {
+    pub(crate) fn time(&self) -> Duration {
         self.inner.environment.limits.wall_clock
     }
 
@@ -230,6 +234,8 @@ impl StateStore for Store {
             call_write(workspace, &bytes, &options)
         ) {
             Ok(revision) => Ok(convert::revision(revision)),
+            // That the state is stored is known then; what is missing, its digest, no reading back would find.
+            Err(error) if tells_revision(&error) => Err(error),
             Err(error) if error.outcome() == Outcome::Unknown => {
                 self.after_lost_write(workspace, sha256, error).await
             }
@@ -291,7 +297,10 @@ impl StateStore for Store {
 }
 
 impl Inner {
-    async fn permit(&self, time: Duration) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+    pub(crate) async fn permit(
+        &self,
+        time: Duration,
+    ) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
         match tokio::time::timeout(time, self.permits.acquire()).await {
             Ok(permit) => permit.map_err(|_| not_open()),
             Err(_) => Err(Error::Limit {
@@ -303,7 +312,7 @@ impl Inner {
     }
 
     /// An idle instance, or a fresh one.
-    async fn instance(&self) -> Result<Instance, Error> {
+    pub(crate) async fn instance(&self) -> Result<Instance, Error> {
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|instance| instance.idle_since.elapsed() < IDLE);
@@ -316,8 +325,16 @@ impl Inner {
     }
 
     async fn fresh(&self) -> Result<(Instance, Vec<Diagnostic>), Error> {
-        let limits = self.environment.limits;
-        let mut instance = Instance::new(&self.component, &self.environment).await?;
+        self.opened(&self.environment).await
+    }
+
+    /// A fresh instance with the store open, and the warnings about the configuration.
+    pub(crate) async fn opened(
+        &self,
+        environment: &Arc<Environment>,
+    ) -> Result<(Instance, Vec<Diagnostic>), Error> {
+        let limits = environment.limits;
+        let mut instance = Instance::new(&self.component, environment).await?;
         let call = instance.begin_call();
         let options = wit_store::OpenOptions {
             fence: match self.fence {
@@ -349,7 +366,7 @@ impl Inner {
     }
 
     /// Keeps the instance of a finished call unless the call broke it, and words the backend's error.
-    fn finish<T>(
+    pub(crate) fn finish<T>(
         &self,
         instance: Instance,
         record: &CallRecord,
@@ -357,15 +374,7 @@ impl Inner {
     ) -> Result<T, Error> {
         let answer = answer?;
         self.put_back(instance);
-        answer.map_err(|error| {
-            let mut error = convert::store_error(error);
-            if error.code == ErrorCode::Unreachable
-                && let Some(denied) = record.denied()
-            {
-                error.message = format!("{}: {denied}", error.message);
-            }
-            error.into()
-        })
+        answer.map_err(|error| worded(error, record))
     }
 
     fn put_back(&self, mut instance: Instance) {
@@ -378,6 +387,17 @@ impl Inner {
             idle.push(instance);
         }
     }
+}
+
+/// The backend's error; what the host itself kept from the network is named.
+pub(crate) fn worded(error: wit::Error, record: &CallRecord) -> Error {
+    let mut error = convert::store_error(error);
+    if error.code == ErrorCode::Unreachable
+        && let Some(denied) = record.denied()
+    {
+        error.message = format!("{}: {denied}", error.message);
+    }
+    error.into()
 }
 
 fn holds(holders: &[Holder], id: &str) -> bool {
@@ -395,6 +415,13 @@ fn is_held(holders: &[Holder], by: &UnlockBy) -> bool {
             .any(|holder| holder.info.as_ref().is_none_or(|info| info.id == *id)),
         UnlockBy::Token(_) => !holders.is_empty(),
     }
+}
+
+/// Whether a write failed after its state was stored.
+fn tells_revision(error: &Error) -> bool {
+    error
+        .store()
+        .is_some_and(|error| error.fact("stored-revision").is_some())
 }
 
 /// Adds what the store holds now. The outcome stays unknown: a request that was given up may still arrive,
@@ -434,6 +461,6 @@ fn altered(workspace: &str) -> StoreError {
     }
 }
 
-fn not_open() -> Error {
+pub(crate) fn not_open() -> Error {
     ComponentError::Instantiate("the store is not open".to_owned()).into()
 }

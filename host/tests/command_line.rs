@@ -2,103 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test reports by panicking")]
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+mod command;
 
-use cofferdam::dev_store::DevStore;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command};
+
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const KEY: &str = "app/terraform.tfstate";
-const LOCK: &str = "app/terraform.tfstate.tflock";
-
-/// A project directory whose backend block names the embedded store.
-struct Project {
-    directory: TempDir,
-    server: DevStore,
-}
-
-impl Project {
-    async fn new() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(change: impl FnOnce(&mut Value)) -> Self {
-        let server = DevStore::builder().start().await.unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let mut block = server.backend_block(KEY);
-        change(&mut block);
-        let file = json!({"terraform": {"backend": {"s3": block}}});
-        std::fs::write(directory.path().join("backend.tf.json"), file.to_string()).unwrap();
-        Self { directory, server }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = cofferdam(self.directory.path());
-        command.args(arguments);
-        command
-    }
-
-    /// Runs it to its end; on a thread of its own, because the server lives in this one.
-    async fn run(&self, arguments: &[&str]) -> Output {
-        self.run_with(arguments, "").await
-    }
-
-    async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.command(arguments);
-        let input = input.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let mut child = command.spawn().unwrap();
-            // A command that reads nothing may be gone before all is written.
-            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-            child.wait_with_output().unwrap()
-        })
-        .await
-        .unwrap()
-    }
-
-    fn locked(&self) -> bool {
-        self.server.object(LOCK).is_some()
-    }
-
-    fn lock_by_another(&self) {
-        let record = r#"{"ID":"other","Operation":"OperationTypeApply","Info":"","Who":"bob@ci","Version":"1.11.4","Created":"2026-11-23T01:25:24.164382378Z","Path":"tfstate/app/terraform.tfstate"}"#;
-        self.server.put_object(LOCK, record).unwrap();
-    }
-}
-
-fn cofferdam(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
-    command
-        .current_dir(directory)
-        .env_remove("TF_WORKSPACE")
-        .env_remove("TF_DATA_DIR")
-        .env_remove("AWS_ENDPOINT_URL")
-        .env_remove("AWS_ENDPOINT_URL_S3")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn state(serial: u64, lineage: &str) -> String {
-    json!({"version": 4, "terraform_version": "1.11.4", "serial": serial, "lineage": lineage,
-        "outputs": {}, "resources": [], "check_results": null})
-    .to_string()
-}
+use command::{KEY, LOCK, Project, code, cofferdam, state, stderr, stdout};
 
 #[test]
 fn the_demos_story_is_what_the_stores_request_log_says() {
@@ -343,6 +255,110 @@ async fn without_a_lock_nothing_is_pushed_or_served_unless_allowed() {
         )
         .await;
     assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_doctor_found_locking_unsafe_no_command_locks_unless_allowed() {
+    let project = Project::new().await;
+    let bucket = project.server.bucket().to_owned();
+    let bad = project.verdict(&bucket, "unsafe");
+    for arguments in [&["state", "push", "-"][..], &["workspace", "new", "dev"]] {
+        let arguments = [arguments, &[&bad]].concat();
+        let output = project.run_with(&arguments, &state(1, "a")).await;
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        let text = stderr(&output);
+        assert!(
+            text.contains("canary reason") && text.contains("--allow-unsafe-locking"),
+            "{text}"
+        );
+        assert_eq!(project.server.keys(), Vec::<String>::new());
+    }
+    for (verdict, option) in [
+        (&bad, "--allow-unsafe-locking"),
+        (&project.verdict(&bucket, "safe"), "--no-color"),
+        (&project.verdict(&bucket, "unknown"), "--no-color"),
+        (&project.verdict("other", "unsafe"), "--no-color"),
+        (&"--verdict=not-there".to_owned(), "--no-color"),
+    ] {
+        let arguments = ["state", "push", "--force", verdict, option, "-"];
+        let output = project.run_with(&arguments, &state(1, "a")).await;
+        assert_eq!(code(&output), 0, "{verdict}: {}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    }
+    let output = project.run(&["state", "pull", &bad]).await;
+    assert_eq!(
+        code(&output),
+        0,
+        "reading needs no lock: {}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_refuses_locks_where_they_are_not_safe_and_says_so_at_once() {
+    let project = Project::new().await;
+    let bucket = project.server.bucket().to_owned();
+    let bad = project.verdict(&bucket, "unsafe");
+    let other = project.verdict("other", "safe");
+    for (options, warning, status) in [
+        (&[&*bad][..], "Every lock will be refused", "422"),
+        (
+            &[&*bad, "--allow-unsafe-locking"],
+            "Locking is not safe here",
+            "200",
+        ),
+        (&[&*other], "is about bucket", "200"),
+        (&[], "Locking may not be safe here", "200"),
+        (&[&*project.verdict(&bucket, "safe")], "", "200"),
+    ] {
+        let serve = ["serve", "--listen=127.0.0.1:0", "--no-auth", "--json"];
+        let mut command = project.command(&[&serve, options].concat());
+        let (answer, output) = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            let mut line = String::new();
+            let mut stdout = BufReader::new(child.stdout.take().unwrap());
+            stdout.read_line(&mut line).unwrap();
+            let settings: Value = serde_json::from_str(&line).unwrap();
+            let answer = lock(settings["backend"]["http"]["address"].as_str().unwrap());
+            let id = child.id().to_string();
+            let killed = Command::new("kill").args(["-INT", &id]).status();
+            assert!(killed.unwrap().success());
+            (answer, child.wait_with_output().unwrap())
+        })
+        .await
+        .unwrap();
+        let text = stderr(&output);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{options:?}: {answer}"
+        );
+        assert_eq!(
+            answer.contains("canary reason"),
+            status == "422",
+            "{answer}"
+        );
+        assert!(text.contains(warning), "{options:?}: {text}");
+        assert_eq!(text.is_empty(), warning.is_empty(), "{options:?}: {text}");
+        assert_eq!(project.locked(), status == "200", "{options:?}");
+        project.run(&["force-unlock", "-force", "raw"]).await;
+    }
+}
+
+/// Asks a gateway for a lock, as plainly as can be.
+fn lock(address: &str) -> String {
+    let rest = address.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap();
+    let body = r#"{"ID":"raw","Operation":"test"}"#;
+    let mut stream = TcpStream::connect(host).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "LOCK /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,7 +165,8 @@ impl From<&StoreError> for Answer {
             ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         };
         let mut reason = error.message.clone();
-        if error.outcome == Outcome::Unknown {
+        // With a revision, the state is known to be stored, and the message says what is not.
+        if error.outcome == Outcome::Unknown && error.fact("stored-revision").is_none() {
             reason.push_str(
                 "\nIt is not known whether it took effect. Repeating the request is safe.",
             );

@@ -67,6 +67,7 @@ pub struct Gateway {
     token: Option<Token>,
     allow_force_unlock: bool,
     allow_no_locking: bool,
+    refuse_locks: Option<String>,
     tls: Option<(PathBuf, PathBuf)>,
     max_state: u64,
     hosts: BTreeSet<String>,
@@ -81,6 +82,7 @@ impl Gateway {
             token: None,
             allow_force_unlock: false,
             allow_no_locking: false,
+            refuse_locks: None,
             tls: None,
             max_state: DEFAULT_MAX_STATE,
             hosts: BTreeSet::new(),
@@ -113,6 +115,14 @@ impl Gateway {
     #[must_use]
     pub fn allow_no_locking(mut self, allow: bool) -> Self {
         self.allow_no_locking = allow;
+        self
+    }
+
+    /// Refuses to take any lock, for this reason: the store is known to give the same lock to two. The reason is sent
+    /// to clients and logged.
+    #[must_use]
+    pub fn refuse_locks(mut self, reason: Option<String>) -> Self {
+        self.refuse_locks = reason;
         self
     }
 
@@ -171,7 +181,12 @@ impl Gateway {
         );
         let server = Server {
             access: Access::new(self.token, address.ip(), self.hosts),
-            protocol: Protocol::new(self.store, self.allow_force_unlock, self.allow_no_locking),
+            protocol: Protocol::new(
+                self.store,
+                self.allow_force_unlock,
+                self.allow_no_locking,
+                self.refuse_locks,
+            ),
             max_state: self.max_state,
         };
         let (stop, stopped) = watch::channel(());

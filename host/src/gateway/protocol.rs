@@ -97,6 +97,7 @@ pub(super) struct Protocol {
     sessions: Sessions,
     allow_force_unlock: bool,
     allow_no_locking: bool,
+    refuse_locks: Option<String>,
 }
 
 impl Protocol {
@@ -104,12 +105,14 @@ impl Protocol {
         store: Arc<dyn StateStore>,
         allow_force_unlock: bool,
         allow_no_locking: bool,
+        refuse_locks: Option<String>,
     ) -> Self {
         Self {
             store,
             sessions: Sessions::default(),
             allow_force_unlock,
             allow_no_locking,
+            refuse_locks,
         }
     }
 
@@ -181,6 +184,9 @@ struct Terms {
 
 impl Turn<'_> {
     async fn lock(&self, info: &LockInfo) -> Result<Answer, Answer> {
+        if let Some(reason) = &self.protocol.refuse_locks {
+            return Err(Answer::text(StatusCode::UNPROCESSABLE_ENTITY, reason));
+        }
         let held = self
             .store()
             .lock(self.name, info)
@@ -309,8 +315,9 @@ impl Turn<'_> {
                 .as_ref()
                 .is_none_or(|info| Some(&*info.id) != id)
         };
-        if let Some(other) = holders.iter().find(foreign) {
-            return Err(Answer::held_by(std::slice::from_ref(other)));
+        let others: Vec<Holder> = holders.iter().filter(foreign).cloned().collect();
+        if !others.is_empty() {
+            return Err(Answer::held_by(&others));
         }
         if let (Some(id), []) = (id, &*holders) {
             return Err(conflict(format!(

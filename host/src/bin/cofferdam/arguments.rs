@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use cofferdam::dev_store::Misbehaviour;
 use cofferdam::gateway::DEFAULT_LISTEN;
-use cofferdam::parse_go_duration;
+use cofferdam::{ProbeOptions, parse_go_duration};
 
 /// Terraform and OpenTofu state in S3, with the storage code sealed in a WebAssembly sandbox.
 ///
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 64 wrong usage, 75 somebody else holds the lock, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 doctor: locking is not safe, 64 wrong usage, 75 somebody else holds the lock, \
 130 ended by SIGINT, 143 by SIGTERM; exec passes on those of its command.";
 
 /// Options of every command.
@@ -48,6 +49,12 @@ pub(crate) struct Global {
     /// Use a store that refuses conditional writes without them: two writers can overwrite each other
     #[arg(long, global = true)]
     pub(crate) allow_unfenced: bool,
+    /// Lock although doctor found that two writers can hold the lock at once in this store
+    #[arg(long, global = true)]
+    pub(crate) allow_unsafe_locking: bool,
+    /// Where doctor's verdict about the store is kept [default: a file for each store in the cache folder]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) verdict: Option<PathBuf>,
     /// Run this component instead of the built-in one
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
@@ -60,8 +67,18 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Show what it does, on an S3 server of its own: needs nothing and leaves nothing behind
     Demo(Format),
-    /// Run an S3 server for development until Ctrl-C, and print the settings for it
+    /// Run an S3 and DynamoDB server for development until Ctrl-C, and print the settings for it
     Dev(DevOptions),
+    /// Find out in the store itself whether locking is safe there; ends with 2 when it is not
+    ///
+    /// Tries out what locks and fenced writes rely on: conditional writes and deletes, alone and in races between 16
+    /// writers, and beside them encryption, versioning, the clock and the DynamoDB table. It works under keys of its own
+    /// beside the state and removes them again. The verdict is remembered, for this user, endpoint and bucket, or in
+    /// --verdict: serve and exec refuse to lock where it says unsafe, and so do all commands that lock.
+    ///
+    /// Ends with 0 when locking is safe, with 2 when it is not, and with 1 when it could not be told, for example because
+    /// a permission is missing.
+    Doctor(DoctorOptions),
     /// Run a command, such as terraform apply, whose http backend leads through the sandbox
     ///
     /// The configuration of the command must say backend "http" {}. Where the state is then comes from --backend-config.
@@ -74,6 +91,11 @@ pub(crate) enum Command {
     Lock {
         #[command(subcommand)]
         command: LockCommand,
+    },
+    /// Mend what an interrupted writer or another program left behind
+    Repair {
+        #[command(subcommand)]
+        command: RepairCommand,
     },
     /// Serve the states to Terraform's http backend until Ctrl-C
     Serve(ServeOptions),
@@ -95,6 +117,17 @@ pub(crate) enum Command {
 pub(crate) enum LockCommand {
     /// Who holds the lock, and for how long; ends with 75 when somebody does
     Status(Format),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RepairCommand {
+    /// Compare the state with the digest that DynamoDB holds of it, and mend the digest
+    ///
+    /// Terraform and OpenTofu refuse to read a state whose digest is another one. This command shows both, with serial and
+    /// lineage, asks, and records the digest of what is stored; where nothing is stored, it removes the digest. It never
+    /// changes the state. It refuses when the digest belongs to a version that the bucket still keeps and that is newer
+    /// than the stored state or has another lineage: then the state is what needs mending.
+    Digest(RepairDigestOptions),
 }
 
 #[derive(Subcommand)]
@@ -131,18 +164,47 @@ pub(crate) struct DevOptions {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     pub(crate) listen: SocketAddr,
-    /// Keep the objects in this directory [default: in memory]
+    /// Keep objects and items in this directory [default: in memory]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The bucket
     #[arg(long, value_name = "NAME", default_value = "tfstate")]
     pub(crate) bucket: String,
+    /// The DynamoDB table for locks, at the same address
+    #[arg(long, value_name = "NAME", default_value = "tfstate-locks")]
+    pub(crate) table: String,
+    /// Keep what is replaced or deleted in the bucket as versions
+    #[arg(long)]
+    pub(crate) versioning: bool,
+    #[arg(long, value_name = "NAME[=NUMBER]", help = misbehaviours())]
+    pub(crate) misbehave: Vec<Misbehaviour>,
     /// The only access key id that may sign [default: generated]
     #[arg(long, value_name = "ID", requires = "secret_key")]
     pub(crate) access_key: Option<String>,
     /// Its secret
     #[arg(long, value_name = "SECRET", requires = "access_key")]
     pub(crate) secret_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// The help for `--misbehave`.
+fn misbehaviours() -> String {
+    let names = Misbehaviour::ALL.map(|misbehaviour| misbehaviour.to_string());
+    format!(
+        "Break a promise, to see what a backend does then; repeatable: {}",
+        names.join(", ")
+    )
+}
+
+#[derive(Args)]
+pub(crate) struct DoctorOptions {
+    /// How many races to run: more find rarer faults [default: the component's own number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(ProbeOptions::MAX_ROUNDS)))]
+    pub(crate) rounds: Option<u32>,
+    /// Try it out on AWS's own endpoints too; otherwise they count as safe
+    #[arg(long, alias = "probe-aws")]
+    pub(crate) even_aws: bool,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -210,6 +272,31 @@ pub(crate) struct PushOptions {
     /// The state, or - for standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct RepairDigestOptions {
+    /// Mend it even if the digest belongs to a newer state, or one of another lineage
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Go on only if the stored state has this lineage
+    #[arg(long, value_name = "LINEAGE")]
+    pub(crate) lineage: Option<String>,
+    /// Whether to take the lock
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) lock: bool,
+    /// Remove the digest instead: a missing one keeps nobody out
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// Go on only if the stored state has this serial
+    #[arg(long, value_name = "N")]
+    pub(crate) serial: Option<u64>,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Args)]
@@ -387,6 +474,23 @@ mod tests {
             "cofferdam state pull --workspace -odd",
             "cofferdam state pull --workspace -odd",
         );
+    }
+
+    #[test]
+    fn dev_misbehaves_as_told_and_lists_how_it_can() {
+        let dev = |line: &str| parse(line.split_whitespace().map(OsString::from));
+        let arguments = dev("cofferdam dev -misbehave racy -misbehave=lose-answers=2").ok();
+        let Some(Command::Dev(options)) = arguments.map(|arguments| arguments.command) else {
+            panic!("not dev")
+        };
+        let expected = [Misbehaviour::Racy, Misbehaviour::LoseAnswers { every: 2 }];
+        assert_eq!(options.misbehave, expected);
+        let help = dev("cofferdam dev -help").err().unwrap().to_string();
+        let error = dev("cofferdam dev --misbehave be-nice").err().unwrap();
+        for misbehaviour in Misbehaviour::ALL {
+            assert!(help.contains(misbehaviour.name()), "{help}");
+            assert!(error.to_string().contains(misbehaviour.name()), "{error}");
+        }
     }
 
     #[test]

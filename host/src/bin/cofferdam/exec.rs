@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::ExecOptions;
 use crate::failure::{Failure, diagnostic};
+use crate::lock_safety;
 use crate::serve::{USER, locks};
 use crate::session::Session;
 
@@ -40,12 +41,14 @@ pub(crate) async fn run(session: &Session, options: ExecOptions) -> Result<u8, F
     let migrates = initialised_backend(&session.data_dir())?.is_some_and(|kind| kind != "http");
     let store = session.open().await?;
     let locks = locks(session, &store, &workspace).await?;
+    let refuse_locks = lock_safety::at_start(session).await?;
     let token = Token::generate();
     let gateway = Gateway::builder(Arc::new(store))
         .listen(([127, 0, 0, 1], 0).into())
         .token(Some(token.clone()))
         .allow_force_unlock(options.allow_force_unlock)
         .allow_no_locking(session.global.allow_no_locking)
+        .refuse_locks(refuse_locks)
         .start()
         .await
         .map_err(|error| Failure::new("Cannot start the gateway", format!("{error}.")))?;

@@ -1,7 +1,7 @@
 //! `lock status`: who holds the lock of the workspace, and for how long.
 //!
 //! `--json`: `{"format_version", "workspace", "locked", "holders": [{"place", "info": {"ID", …} or null,
-//! "age_seconds" or null, "token"}]}`.
+//! "age_seconds" or null, "token"}], "places": [{"place", "held"}]}`; `places` are those that the backend block names.
 
 use cofferdam::{Holder, StateStore};
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ pub(crate) async fn run(session: &Session, options: &Format) -> Result<u8, Failu
         .holders(&workspace)
         .await
         .map_err(|error| Failure::store("Failed to read the state lock", &error))?;
+    let places = session.site().await?.places();
     let now = Timestamp::now();
     if options.json {
         let found: Vec<_> = holders
@@ -33,7 +34,16 @@ pub(crate) async fn run(session: &Session, options: &Format) -> Result<u8, Failu
                 })
             })
             .collect();
-        json(json!({ "workspace": workspace, "locked": !found.is_empty(), "holders": found }))?;
+        let places: Vec<_> = places
+            .iter()
+            .map(|place| json!({ "place": place, "held": is_held(place, &holders) }))
+            .collect();
+        json(json!({
+            "workspace": workspace,
+            "locked": !found.is_empty(),
+            "holders": found,
+            "places": places,
+        }))?;
     } else {
         let mut text = format!(
             "Workspace \"{}\" is {}.\n",
@@ -47,6 +57,7 @@ pub(crate) async fn run(session: &Session, options: &Format) -> Result<u8, Failu
         for holder in &holders {
             text += &described(holder, now);
         }
+        text += &half_held(&places, &holders);
         data(text.as_bytes())?;
     }
     Ok(if holders.is_empty() { 0 } else { LOCKED })
@@ -62,6 +73,26 @@ fn described(holder: &Holder, now: Timestamp) -> String {
     };
     let age = age(holder, now).map_or_else(|| "an unknown time".to_owned(), duration);
     format!("\nHeld in {place} for {age}.\n{}", lock_info(info))
+}
+
+/// A lock that is in one of its places only: it was left behind when it was taken or released.
+fn half_held(places: &[&str], holders: &[Holder]) -> String {
+    let free: Vec<&str> = places
+        .iter()
+        .filter(|place| !is_held(place, holders))
+        .copied()
+        .collect();
+    if holders.is_empty() || free.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nNot held in {}: somebody is taking or releasing the lock at this moment, or was interrupted then, or works\nwith a backend block that names fewer places. Others are kept out all the same.\n",
+        free.join(" and ")
+    )
+}
+
+fn is_held(place: &str, holders: &[Holder]) -> bool {
+    holders.iter().any(|holder| holder.place == place)
 }
 
 /// Seconds since the lock was taken, as far as its record and the two clocks can tell.
@@ -114,6 +145,15 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn a_lock_in_one_of_two_places_is_pointed_out() {
+        let both = ["s3", "dynamodb"];
+        let text = half_held(&both, &[held("")]);
+        assert!(text.contains("Not held in dynamodb"), "{text}");
+        assert_eq!(half_held(&["s3"], &[held("")]), "");
+        assert_eq!(half_held(&both, &[]), "");
     }
 
     #[test]

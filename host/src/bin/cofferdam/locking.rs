@@ -7,6 +7,7 @@ use cofferdam::{
 
 use crate::failure::{Failure, diagnostic};
 use crate::interrupt::Interrupt;
+use crate::lock_safety;
 use crate::session::Session;
 
 /// What the work under a lock gets.
@@ -21,6 +22,11 @@ impl Guard {
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.interrupt.failure().map_or(Ok(()), Err)
     }
+
+    /// Ready once a signal came; never otherwise.
+    pub(crate) async fn stopped(&self) {
+        self.interrupt.happened().await;
+    }
 }
 
 /// Takes the lock of a workspace, does the work, and releases the lock. A signal ends the work at its next
@@ -32,6 +38,7 @@ pub(crate) async fn under_lock<T>(
     operation: &str,
     work: impl AsyncFnOnce(&Guard) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    lock_safety::require(session).await?;
     let interrupt = session.interrupt()?;
     let lock = take(session, store, workspace, operation, interrupt).await?;
     let guard = Guard {

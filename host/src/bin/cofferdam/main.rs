@@ -1,23 +1,29 @@
 //! The `cofferdam` command: a person's way to the library.
 //!
-//! Exit codes: 0 done, 1 error, 2 kept for `doctor`, 64 wrong usage, 75 somebody else holds the lock, 130 and
+//! Exit codes: 0 done, 1 error, 2 `doctor`: locking is not safe, 64 wrong usage, 75 somebody else holds the lock, 130 and
 //! 143 ended by SIGINT and SIGTERM; `exec` passes on those of its command.
 
 mod arguments;
+mod confirm;
 mod demo;
 mod dev;
+mod doctor;
 mod exec;
 mod failure;
 mod force_unlock;
 mod hcl_text;
 mod interrupt;
+mod lock_safety;
 mod lock_status;
 mod locking;
 mod output;
+mod repair_digest;
 mod serve;
 mod session;
+mod site;
 mod state_pull;
 mod state_push;
+mod verdict;
 mod version;
 mod workspace;
 
@@ -25,7 +31,7 @@ use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::arguments::{Arguments, Command, LockCommand, StateCommand, parse};
+use crate::arguments::{Arguments, Command, LockCommand, RepairCommand, StateCommand, parse};
 use crate::failure::{Failure, USAGE};
 use crate::output::Output;
 use crate::session::Session;
@@ -71,12 +77,14 @@ fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     Ok(session.interrupted().unwrap_or(answer?))
 }
 
-/// Threads only for commands that serve others while they work: they take time to start.
+/// Threads only for commands that serve others while they work, or race with themselves: they take time to start.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     match command {
-        Command::Demo(_) | Command::Dev(_) | Command::Exec(_) | Command::Serve(_) => {
-            Builder::new_multi_thread()
-        }
+        Command::Demo(_)
+        | Command::Dev(_)
+        | Command::Doctor(_)
+        | Command::Exec(_)
+        | Command::Serve(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     }
     .enable_all()
@@ -87,11 +95,15 @@ async fn run(command: Command, session: &Session) -> Result<u8, Failure> {
     match command {
         Command::Demo(options) => demo::run(session, &options).await?,
         Command::Dev(options) => dev::run(options).await?,
+        Command::Doctor(options) => return doctor::run(session, &options).await,
         Command::Exec(options) => return exec::run(session, options).await,
         Command::ForceUnlock(options) => force_unlock::run(session, &options).await?,
         Command::Lock {
             command: LockCommand::Status(options),
         } => return lock_status::run(session, &options).await,
+        Command::Repair {
+            command: RepairCommand::Digest(options),
+        } => repair_digest::run(session, &options).await?,
         Command::Serve(options) => serve::run(session, options).await?,
         Command::State { command } => match command {
             StateCommand::Pull => state_pull::run(session).await?,

@@ -91,7 +91,7 @@ impl Output {
 }
 
 /// A line in lines of [`WIDTH`] columns. An indented one is laid out already.
-fn wrapped(line: &str) -> Vec<String> {
+pub(crate) fn wrapped(line: &str) -> Vec<String> {
     if line.starts_with(char::is_whitespace) || line.chars().count() <= WIDTH {
         return vec![line.to_owned()];
     }

@@ -13,6 +13,7 @@ use crate::arguments::ServeOptions;
 use crate::failure::Failure;
 use crate::hcl_text::{backend_block, export};
 use crate::interrupt::end;
+use crate::lock_safety;
 use crate::locking::no_locking;
 use crate::output::{data, json};
 use crate::session::Session;
@@ -25,11 +26,13 @@ pub(crate) async fn run(session: &Session, options: ServeOptions) -> Result<(), 
     let token = token(&options)?;
     let store = session.open().await?;
     let locks = locks(session, &store, &workspace).await?;
+    let refuse_locks = lock_safety::at_start(session).await?;
     let mut builder = Gateway::builder(Arc::new(store))
         .listen(options.listen)
         .token(token.clone())
         .allow_force_unlock(options.allow_force_unlock)
-        .allow_no_locking(session.global.allow_no_locking);
+        .allow_no_locking(session.global.allow_no_locking)
+        .refuse_locks(refuse_locks);
     if let (Some(certificate), Some(key)) = (options.tls_cert, options.tls_key) {
         builder = builder.tls(certificate, key);
     }

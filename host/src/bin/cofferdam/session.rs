@@ -11,12 +11,14 @@ use crate::arguments::Global;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
+use crate::site::Site;
 
 /// The options of every command, and where the command runs.
 pub(crate) struct Session {
     pub(crate) global: Global,
     pub(crate) output: Output,
     interrupt: OnceCell<Interrupt>,
+    opened: OnceCell<(Backend, Value)>,
 }
 
 impl Session {
@@ -25,6 +27,7 @@ impl Session {
             global,
             output,
             interrupt: OnceCell::new(),
+            opened: OnceCell::new(),
         }
     }
 
@@ -100,10 +103,10 @@ impl Session {
         } else {
             Fence::Required
         };
-        let opened = self
-            .backend()
-            .await?
-            .store(Value::Object(block.config))
+        let backend = self.backend().await?;
+        let config = Value::Object(block.config);
+        let opened = backend
+            .store(config.clone())
             .grant(Grant::local())
             .fence(fence)
             .on_warning(move |warning| output.diagnostic(&warning))
@@ -116,7 +119,20 @@ impl Session {
         for warning in &opened.warnings {
             self.output.diagnostic(warning);
         }
+        // A second store of the same session is the same one.
+        let _ = self.opened.set((backend, config));
         Ok(opened.store)
+    }
+
+    /// Which store it is that was opened.
+    pub(crate) async fn site(&self) -> Result<Site, Failure> {
+        let (backend, config) = self
+            .opened
+            .get()
+            .ok_or_else(|| Failure::new("No store is open", ""))?;
+        Site::of(backend, config)
+            .await
+            .map_err(|error| Failure::store("Cannot resolve the backend block", &error))
     }
 }
 

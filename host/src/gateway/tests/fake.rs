@@ -32,6 +32,8 @@ struct Inner {
 struct Slot {
     state: Option<State>,
     lock: Option<Holder>,
+    /// A lock in the other of two places; no call but `holders` knows of it.
+    elsewhere: Option<Holder>,
 }
 
 struct Fault {
@@ -112,6 +114,15 @@ impl FakeStore {
             place: "s3".to_owned(),
             info,
             token,
+        });
+    }
+
+    /// A lock in DynamoDB beside the one in S3.
+    pub fn lock_elsewhere(&self, workspace: &str, info: LockInfo) {
+        self.inner().slot(workspace).elsewhere = Some(Holder {
+            place: "dynamodb".to_owned(),
+            info: Some(info),
+            token: "elsewhere".to_owned(),
         });
     }
 
@@ -325,7 +336,8 @@ impl StateStore for FakeStore {
     async fn holders(&self, workspace: &str) -> Result<Vec<Holder>, Error> {
         self.call("holders", workspace, |inner| {
             inner.locking()?;
-            Ok(inner.slot(workspace).lock.iter().cloned().collect())
+            let slot = inner.slot(workspace);
+            Ok(slot.lock.iter().chain(&slot.elsewhere).cloned().collect())
         })
         .await
     }

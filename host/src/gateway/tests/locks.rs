@@ -1,6 +1,6 @@
 //! Taking and releasing locks.
 
-use super::{Bench, fake::FakeStore, holder_of, info, lock_body};
+use super::{Bench, Gateway, fake::FakeStore, holder_of, info, lock_body};
 use crate::ErrorCode;
 
 #[tokio::test]
@@ -49,6 +49,31 @@ async fn a_holder_that_cannot_be_read_has_an_id_all_the_same() {
     let holder = holder_of(&reply);
     assert_eq!(holder.id, "unreadable");
     assert!(holder.info.contains("s3 cannot be read"), "{}", holder.info);
+}
+
+#[tokio::test]
+async fn of_two_places_the_holder_that_can_be_read_is_told() {
+    let bench = Bench::new().await;
+    bench.store.replace_lock("w", Some(None));
+    bench.store.lock_elsewhere("w", info("b"));
+    let reply = bench.ask("POST", "w?ID=a", "{}").await;
+    assert_eq!(reply.status, 423);
+    assert_eq!(holder_of(&reply).id, "b");
+}
+
+#[tokio::test]
+async fn where_locks_are_not_safe_none_is_taken_and_all_else_goes_on() {
+    let reason = "two writers would win";
+    let refusing = |gateway: Gateway| gateway.refuse_locks(Some(reason.to_owned()));
+    let bench = Bench::with(FakeStore::default(), refusing).await;
+    let reply = bench.lock("w", "a").await;
+    assert_eq!((reply.status, reply.text.trim()), (422, reason));
+    assert_eq!(bench.store.lock_id("w"), None);
+    assert_eq!(bench.store.take_log(), Vec::<String>::new());
+    bench.store.force("w", b"{}");
+    assert_eq!(bench.get("w").await.status, 200);
+    bench.store.replace_lock("w", Some(Some(info("b"))));
+    assert_eq!(bench.unlock("w", "b").await.status, 200);
 }
 
 #[tokio::test]
