@@ -13,14 +13,23 @@
 
 pub mod component;
 pub mod conformance;
-pub mod ministack;
+pub mod gate;
+pub mod go;
 pub mod native;
+pub mod pair;
+pub mod proxy;
+pub mod raw_dynamodb;
 pub mod raw_s3;
+pub mod servers;
+pub mod signed;
 pub mod site;
 pub mod terraform;
 pub mod tools;
 
-pub use ministack::Ministack;
+pub use gate::{Fate, Gate};
+pub use pair::Pair;
+pub use raw_dynamodb::{RawDynamoDb, digest_of};
 pub use raw_s3::RawS3;
-pub use site::Site;
+pub use servers::{Dynalite, Ministack, Moto, S3rver, S3sFs};
+pub use site::{Locking, Site};
 pub use terraform::Terraform;

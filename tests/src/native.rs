@@ -16,7 +16,7 @@ use cofferdam::{
 use cofferdam_s3::config::{self, Environment};
 use cofferdam_s3::contract;
 use cofferdam_s3::platform::{
-    AccessKey, Clock, HttpBody, HttpRequest, HttpResponse, Random, Surroundings, Transport,
+    Clock, Credentials, HttpBody, HttpRequest, HttpResponse, Random, Surroundings, Transport,
     TransportError,
 };
 use http::Request;
@@ -34,6 +34,17 @@ use crate::conformance::{Flavour, Opening, Warnings};
 #[derive(Debug, Default)]
 pub struct Native {
     clock: Arc<MovableClock>,
+    server: Option<String>,
+}
+
+impl Native {
+    /// One whose requests all go to this address, such as `127.0.0.1:4567`, whatever host they name.
+    pub fn leading_to(server: &str) -> Self {
+        Self {
+            server: Some(server.to_owned()),
+            ..Self::default()
+        }
+    }
 }
 
 #[async_trait]
@@ -45,6 +56,7 @@ impl Flavour for Native {
     async fn open(&self, opening: Opening) -> Result<Arc<dyn StateStore>, Error> {
         let platform = NativePlatform {
             clock: Arc::clone(&self.clock),
+            server: self.server.clone(),
             warnings: opening.warnings.clone(),
             runtime: Handle::current(),
             client: Client::builder(TokioExecutor::new())
@@ -100,6 +112,8 @@ impl MovableClock {
 
 struct NativePlatform {
     clock: Arc<MovableClock>,
+    /// Where requests go, if not to the host that they name.
+    server: Option<String>,
     warnings: Warnings,
     runtime: Handle,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -135,7 +149,7 @@ impl Environment for NativePlatform {
 }
 
 impl Surroundings for NativePlatform {
-    fn credentials(&self) -> Option<AccessKey> {
+    fn credentials(&self) -> Option<Credentials> {
         None
     }
 
@@ -148,9 +162,14 @@ impl Transport for NativePlatform {
     fn send(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
         let uri = format!(
             "{}://{}{}",
-            request.scheme, request.authority, request.path_and_query
+            request.scheme,
+            self.server.as_deref().unwrap_or(request.authority),
+            request.path_and_query
         );
-        let mut builder = Request::builder().method(request.method.as_str()).uri(uri);
+        let mut builder = Request::builder()
+            .method(request.method.as_str())
+            .uri(uri)
+            .header("host", request.authority);
         for (name, value) in request.headers {
             builder = builder.header(name, value);
         }

@@ -71,10 +71,20 @@ pub struct Run {
 }
 
 impl Run {
-    /// Both outputs on one line, for assertions that must not depend on where Terraform breaks lines.
+    /// Both outputs on one line and without colours, for assertions that must not depend on where Terraform breaks
+    /// lines.
     pub fn text(&self) -> String {
         let both = format!("{}\n{}", self.stdout, self.stderr);
-        both.replace(['│', '╷', '╵'], " ")
+        let plain: String = both
+            .split("\u{1b}[")
+            .enumerate()
+            .map(|(part, text)| match text.split_once('m') {
+                Some((_, after)) if part > 0 => after,
+                _ => text,
+            })
+            .collect();
+        plain
+            .replace(['│', '╷', '╵'], " ")
             .split_whitespace()
             .collect::<Vec<_>>()
             .join(" ")

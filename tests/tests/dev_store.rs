@@ -21,6 +21,17 @@ use hyper_util::rt::TokioExecutor;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential, Checksum};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
+#[path = "dev_store/encryption.rs"]
+mod encryption;
+#[path = "dev_store/misbehaviour.rs"]
+mod misbehaviour;
+#[path = "dev_store/tables.rs"]
+mod tables;
+#[path = "dev_store/tags.rs"]
+mod tags;
+#[path = "dev_store/versions.rs"]
+mod versions;
+
 /// Sends single requests, signed as told.
 struct Client {
     http: HttpClient<HttpConnector, Full<Bytes>>,
@@ -68,6 +79,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
+        self.try_send_to("s3", method, path, headers, body).await
+    }
+
+    async fn try_send_to(
+        &self,
+        service: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url));
@@ -76,7 +98,7 @@ impl Client {
         }
         let body = body.into();
         let mut request = request.body(body.clone().into()).unwrap();
-        AwsAuthorizer::new(&self.credential, "s3", &self.region)
+        AwsAuthorizer::new(&self.credential, service, &self.region)
             .try_authorize(&mut request, None)
             .unwrap();
         let request = request.map(|_| Full::new(body));

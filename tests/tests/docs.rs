@@ -1,4 +1,4 @@
-//! Documents that are generated from the code say what the code says.
+//! Documents say what the code says.
 
 use cofferdam_tests::tools::workspace_root;
 
@@ -21,26 +21,80 @@ fn the_page_of_arguments_is_the_schema_table() {
 
 #[test]
 fn every_item_of_the_contract_says_since_when_it_is_there() {
-    let wit = std::fs::read_to_string(workspace_root().join("wit/state-backend.wit")).unwrap();
-    let mut before = "";
-    for line in wit.lines() {
-        let item = line.trim_start();
-        let starts_item = [
-            "interface ",
-            "record ",
-            "variant ",
-            "enum ",
-            "resource ",
-            "world ",
-            "import ",
-            "export ",
-        ]
-        .iter()
-        .any(|word| item.starts_with(word))
-            || item.contains("func(");
-        if starts_item {
-            assert_eq!(before.trim(), "@since(version = 0.1.0)", "before `{item}`");
-        }
-        before = line;
+    let contract = ["state-backend.wit", "inspection.wit"];
+    for (file, line, before) in contract.into_iter().flat_map(items) {
+        let gate = match file {
+            "state-backend.wit" if !line.contains("inspection") => "@since(version = 0.1.0)",
+            _ => "@unstable(feature = inspection)",
+        };
+        assert_eq!(before, gate, "before `{line}` in {file}");
     }
+}
+
+/// The items of a WIT file, each with the line before it.
+fn items(file: &'static str) -> Vec<(&'static str, String, String)> {
+    const WORDS: [&str; 8] = [
+        "interface ",
+        "record ",
+        "variant ",
+        "enum ",
+        "resource ",
+        "world ",
+        "import ",
+        "export ",
+    ];
+    let text = std::fs::read_to_string(workspace_root().join("wit").join(file)).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let found: Vec<_> = lines
+        .windows(2)
+        .filter(|pair| {
+            WORDS.iter().any(|word| pair[1].starts_with(word)) || pair[1].contains("func(")
+        })
+        .map(|pair| (file, pair[1].to_owned(), pair[0].to_owned()))
+        .collect();
+    assert!(!found.is_empty(), "no items in {file}");
+    found
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let root = workspace_root();
+    let sources: String = ["guest", "host", "tests"]
+        .iter()
+        .flat_map(|room| rust_files(&root.join(room)))
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let mut named = 0;
+    for document in ["docs/incumbents.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        // In tables, the tests stand in the last column.
+        let cells = text
+            .lines()
+            .filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
+        for test in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+            assert!(
+                sources.contains(&format!("fn {test}(")) || sources.contains(&format!("{test},")),
+                "{document} names the test {test}, which does not exist"
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 20, "only {named} tests are named");
+}
+
+fn rust_files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if path.is_dir() && name != "target" && name != "node_modules" {
+            files.extend(rust_files(&path));
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+    files
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cofferdam::dev_store::{DevStore, Fault, FaultRule};
 use cofferdam::{
-    Backend, ComponentError, ComponentSource, Error, Grant, Limit, Limits, Outcome, Reading,
-    StateStore, Store,
+    Backend, ComponentError, ComponentSource, Error, ErrorCode, Grant, Limit, Limits, Outcome,
+    ProbeOptions, Reading, StateStore, Store,
 };
 use cofferdam_tests::tools::{component_path, component_target, workspace_root};
 use serde_json::json;
@@ -76,6 +76,20 @@ async fn seen(store: &Store, question: &str) -> String {
         .await
         .expect_err("answers come as errors")
         .to_string()
+}
+
+#[tokio::test]
+async fn a_component_without_inspection_is_told_from_one_that_fails_at_it() {
+    let store = store(Limits::default(), Grant::sealed()).await;
+    let unsupported = |error: Error| error.code() == Some(ErrorCode::Unsupported);
+    let probing = store.clone();
+    let probed = tokio::spawn(async move { probing.probe(ProbeOptions::default()).await });
+    assert!(probed.await.unwrap().is_err_and(unsupported));
+    let comparing = store.clone();
+    let compared = tokio::spawn(async move { comparing.compare_digest("default").await });
+    assert!(compared.await.unwrap().is_err_and(unsupported));
+    let recorded = store.record_digest("default", None, None, None).await;
+    assert!(recorded.is_err_and(unsupported));
 }
 
 #[tokio::test(flavor = "multi_thread")]
