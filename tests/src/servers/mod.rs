@@ -11,8 +11,10 @@ mod s3s_fs;
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -67,8 +69,20 @@ struct Process {
 
 impl Process {
     /// Starts a program in a directory of its own, with what `configure` adds for the port and the directory, and
-    /// waits until it listens.
-    async fn start(program: &Path, configure: impl FnOnce(&mut Command, &str, &Path)) -> Self {
+    /// waits until it listens. A port that somebody else took in between costs one of three attempts.
+    async fn start(program: &Path, configure: impl Fn(&mut Command, &str, &Path)) -> Self {
+        let mut problems = String::new();
+        for _ in 0..3 {
+            let mut process = Self::spawn(program, &configure);
+            match process.wait_until_it_listens().await {
+                Ok(()) => return process,
+                Err(problem) => problems += &problem,
+            }
+        }
+        panic!("{} {problems}", program.display());
+    }
+
+    fn spawn(program: &Path, configure: impl Fn(&mut Command, &str, &Path)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let log = File::create(directory.path().join("log")).expect("a log file");
         let port = free_port();
@@ -82,20 +96,18 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let mut process = Self {
+        Self {
             port,
             child,
             directory,
-        };
-        process.wait_until_it_listens(program).await;
-        process
+        }
     }
 
     fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    async fn wait_until_it_listens(&mut self, program: &Path) {
+    async fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let port = self.port;
         let listening = async {
             while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
@@ -103,12 +115,12 @@ impl Process {
             }
         };
         let problem = tokio::select! {
-            () = listening => return,
+            () = listening => return Ok(()),
             ended = self.child.wait() => format!("ended: {ended:?}"),
             () = tokio::time::sleep(START) => format!("does not listen on port {port}"),
         };
         let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        panic!("{} {problem}\n{log}", program.display());
+        Err(format!("{problem}\n{log}"))
     }
 }
 
@@ -157,11 +169,20 @@ async fn create_bucket_and_table(site: &Site) {
     }
 }
 
-/// A port that nobody listens on. Another process may take it before the server does; then the start fails,
-/// and says so.
+/// A port that nobody listens on, each a new one. It lies below those that the system gives to clients: there, a
+/// connection to a port that nobody listens on yet can meet itself, and a server seems to have started.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const PORTS: Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = next % u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(offset).expect("less than the range");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The text of the first element with this name.
