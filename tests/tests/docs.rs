@@ -1,6 +1,9 @@
 //! Documents say what the code says.
 
+use cofferdam::config::BackendSources;
+use cofferdam::{Backend, Grant, Severity};
 use cofferdam_tests::tools::workspace_root;
+use serde_json::Value;
 
 #[test]
 fn the_page_of_arguments_is_the_schema_table() {
@@ -80,6 +83,34 @@ fn every_test_that_a_document_names_exists() {
         }
     }
     assert!(named > 20, "only {named} tests are named");
+}
+
+#[tokio::test]
+async fn every_block_of_the_recipes_is_a_valid_configuration() {
+    let recipes = std::fs::read_to_string(workspace_root().join("docs/recipes.md")).unwrap();
+    let blocks: Vec<&str> = recipes
+        .split("```hcl\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").unwrap().0)
+        .collect();
+    assert!(blocks.len() > 5, "only {} blocks", blocks.len());
+    let backend = Backend::builder().build().await.unwrap();
+    for text in blocks {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("recipe.s3.tfbackend"), text).unwrap();
+        let sources = BackendSources {
+            directory: directory.path().to_owned(),
+            data_dir: directory.path().join(".terraform"),
+            backend_config: vec!["recipe.s3.tfbackend".to_owned()],
+        };
+        let block = sources.load().unwrap();
+        let config = Value::Object(block.config);
+        let found = backend.validate(&config, &Grant::sealed()).await.unwrap();
+        let wrong = found
+            .iter()
+            .find(|diagnostic| diagnostic.severity == Severity::Error);
+        assert!(wrong.is_none(), "{wrong:?} in\n{text}");
+    }
 }
 
 fn rust_files(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
