@@ -15,11 +15,14 @@ pub(crate) const MAX_FILE: u64 = 1 << 20;
 /// When it is larger, something else than a file, or cannot be read.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Before it is opened: opening a pipe waits for a writer.
-    if !std::fs::metadata(path)?.is_file() {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
+    let likely = usize::try_from(metadata.len().min(MAX_FILE)).unwrap_or_default();
+    // One byte more, and the end is seen without growing.
+    let mut bytes = Vec::with_capacity(likely + 1);
     file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(io::Error::other("it is larger than 1 MiB"));

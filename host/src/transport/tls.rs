@@ -14,8 +14,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 pub(crate) enum Trust {
     /// Anybody's: `insecure`.
     Anybody,
-    /// Those that a bundle names, instead of the system's.
-    Bundle(Arc<RootCertStore>),
+    /// Those of a bundle in PEM form, instead of the system's. Parsed with the first TLS connection: a bundle with all
+    /// public authorities takes as long as half a start.
+    Bundle(Arc<[u8]>),
     #[default]
     System,
 }
@@ -32,12 +33,10 @@ impl Trust {
     /// When none is left.
     pub(crate) fn bundle(pem: &[u8]) -> Result<Self, CertificatesError> {
         let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(CertificatesError);
-        }
-        Ok(Self::Bundle(Arc::new(roots)))
+        let usable = certificates(pem).any(|certificate| roots.add(certificate).is_ok());
+        usable
+            .then(|| Self::Bundle(pem.into()))
+            .ok_or(CertificatesError)
     }
 
     /// TLS 1.2 and later for HTTP/1.1.
@@ -50,11 +49,19 @@ impl Trust {
             Self::Anybody => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(provider))),
-            Self::Bundle(roots) => builder.with_root_certificates(Arc::clone(roots)),
+            Self::Bundle(pem) => {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates(pem));
+                builder.with_root_certificates(roots)
+            }
             Self::System => builder.with_native_roots()?,
         };
         Ok(builder.with_no_client_auth())
     }
+}
+
+fn certificates(pem: &[u8]) -> impl Iterator<Item = CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).filter_map(Result::ok)
 }
 
 /// Takes any certificate: what `insecure` asks for. Who sits on the line can then read and change everything.
