@@ -27,7 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let wasm = fs::read(build_component(root)?)?;
+    let target_directory = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |directory| root.join(directory))
+        .join("component");
+    let wasm = fs::read(build_component(root, &target_directory)?)?;
+    let wasm = without_custom_sections(&wasm).ok_or("the component breaks off")?;
     let settings = engine_settings::engine_settings(Some(&env::var("TARGET")?))?;
     let image = wasmtime::Engine::new(&settings)?.precompile_component(&wasm)?;
     let digest: String = Sha256::digest(&wasm)
@@ -35,6 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     fs::write(out.join("component.wasm"), &wasm)?;
+    // Under its name, for other hosts.
+    fs::write(target_directory.join("cofferdam_s3.wasm"), &wasm)?;
     fs::write(out.join("component.cwasm"), image)?;
     println!("cargo::rustc-env=COFFERDAM_COMPONENT_SHA256={digest}");
     Ok(())
@@ -56,7 +62,7 @@ fn wasmtime_version(root: &Path) -> Result<String, Box<dyn Error>> {
 }
 
 /// Runs cargo for the component, in a target directory of its own: cargo holds a lock on this one.
-fn build_component(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
+fn build_component(root: &Path, target_directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
     for input in [
         "Cargo.toml",
         "Cargo.lock",
@@ -71,21 +77,24 @@ fn build_component(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
     println!("cargo::rerun-if-changed=src/engine_settings.rs");
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
 
-    let target_directory = env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root.join("target"), |directory| root.join(directory))
-        .join("component");
+    // With the library for other crates beside it, the component would be linked without optimisation across crates.
     let status = component_cargo(root)
         .args([
-            "build",
+            "rustc",
             "--package",
             "cofferdam-s3",
+            "--lib",
+            "--crate-type",
+            "cdylib",
             "--target",
             TARGET,
             "--profile",
             PROFILE,
         ])
         .arg("--target-dir")
-        .arg(&target_directory)
+        .arg(target_directory)
+        // The linker leaves every index at its widest otherwise: a twelfth of the component.
+        .args(["--", "-C", "link-arg=--compress-relocations"])
         .status()?;
     if !status.success() {
         return Err(format!(
@@ -116,5 +125,34 @@ fn component_cargo(root: &Path) -> Command {
             cargo.env_remove(name);
         }
     }
+    // The same component on every machine: panics name their places.
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    if let Some(home) = home {
+        let sources = home.join("registry/src");
+        let flag = format!("--remap-path-prefix={}=registry", sources.display());
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flag);
+    }
     cargo
+}
+
+/// A component without what only debuggers read, as the names of its functions; the linker always adds them. None: it is
+/// none.
+fn without_custom_sections(wasm: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 8;
+    const CUSTOM: u8 = 0;
+    let (header, mut rest) = wasm.split_at_checked(HEADER)?;
+    let mut kept = header.to_vec();
+    while let [id, after @ ..] = rest {
+        // The size, in LEB128: seven bits a byte, the lowest ones first.
+        let length = 1 + after.iter().position(|byte| byte & 0x80 == 0)?;
+        let size = after[..length].iter().rev();
+        let size = size.fold(0, |size, byte| size << 7 | usize::from(byte & 0x7f));
+        let (section, others) = rest.split_at_checked(1 + length + size)?;
+        if *id != CUSTOM {
+            kept.extend_from_slice(section);
+        }
+        rest = others;
+    }
+    Some(kept)
 }

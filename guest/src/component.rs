@@ -2,7 +2,7 @@
 
 use crate::bindings;
 use crate::bindings::exports::cofferdam::state_backend::inspection::{
-    DigestReport, Guest as Inspection, ProbeOptions,
+    DigestReport, Guest as Inspection, Policy, PolicyOptions, ProbeOptions,
 };
 use crate::bindings::exports::cofferdam::state_backend::state_store::{
     Guest, GuestStore, Opened, Store as StoreHandle, StoreBorrow,
@@ -12,6 +12,7 @@ use crate::contract::{
     DeleteOptions, Diagnostic, Error, HeldLock, Holder, LockInfo, OpenOptions, Reading, Revision,
     UnlockBy, WriteOptions,
 };
+use crate::policy;
 use crate::store::Store;
 use crate::wasi::Wasi;
 
@@ -83,6 +84,10 @@ impl Inspection for Component {
 
     fn compare_digest(store: StoreBorrow<'_>, workspace: String) -> Result<DigestReport, Error> {
         store.get::<Store<Wasi>>().compare_digest(&workspace)
+    }
+
+    fn least_policy(config: String, options: PolicyOptions) -> Result<Policy, Vec<Diagnostic>> {
+        policy::least(&config, &Wasi, &options)
     }
 
     fn record_digest(

@@ -8,7 +8,7 @@ pub use crate::bindings::cofferdam::state_backend::types::{
     Outcome, Reading, Revision, Severity, State, UnlockBy, WriteOptions,
 };
 pub use crate::bindings::exports::cofferdam::state_backend::inspection::{
-    DigestReport, Generation, ProbeOptions,
+    DigestReport, Generation, Policy, PolicyOptions, ProbeOptions, Purpose,
 };
 pub use crate::bindings::exports::cofferdam::state_backend::state_store::{Fence, OpenOptions};
 

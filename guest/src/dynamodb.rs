@@ -5,11 +5,12 @@
 
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::aws::http::{AnswerBody, Client, Failure, Payload, Place, Request};
 use crate::config::{ServiceLocation, Settings};
+use crate::json;
 use crate::operation::{Failed, Operation};
 use crate::platform::Platform;
 
@@ -120,10 +121,14 @@ impl<'a, P: Platform> DynamoDb<'a, P> {
         value: &str,
         condition: ItemCondition<'_>,
     ) -> Value {
-        let mut body = json!({
-            "Item": { PARTITION_KEY: { "S": key }, attribute.name(): { "S": value } },
-            "TableName": self.table,
-        });
+        let item = [
+            (PARTITION_KEY, of_text(key)),
+            (attribute.name(), of_text(value)),
+        ];
+        let mut body = json::object([
+            ("Item", json::object(item)),
+            ("TableName", self.table.into()),
+        ]);
         demand(&mut body, attribute, condition);
         body
     }
@@ -144,13 +149,14 @@ impl<'a, P: Platform> DynamoDb<'a, P> {
 
     /// Asks what the table is like.
     pub(crate) fn describe(&self) -> Result<TableDescription, Failed> {
-        let body = json!({ "TableName": self.table });
+        let body = json::object([("TableName", self.table.into())]);
         let answer = self.send(Operation::DescribeTable, "", &body)?;
         description(&answer["Table"]).ok_or_else(|| misunderstood(Operation::DescribeTable, ""))
     }
 
     fn body(&self, key: &str) -> Value {
-        json!({ "Key": { PARTITION_KEY: { "S": key } }, "TableName": self.table })
+        let item = json::object([(PARTITION_KEY, of_text(key))]);
+        json::object([("Key", item), ("TableName", self.table.into())])
     }
 
     /// A request with this body.
@@ -182,7 +188,7 @@ impl<'a, P: Platform> DynamoDb<'a, P> {
     }
 
     fn send(&self, operation: Operation, key: &str, body: &Value) -> Result<Value, Failed> {
-        let body = body.to_string();
+        let body = json::text(body);
         let request = self.request(operation, &body);
         let answer = self.client.send(&request).map_err(|failure| Failed {
             operation,
@@ -201,6 +207,11 @@ impl<'a, P: Platform> DynamoDb<'a, P> {
     }
 }
 
+/// A value of type S.
+fn of_text(text: &str) -> Value {
+    json::object([("S", text.into())])
+}
+
 /// Adds a condition to a request.
 fn demand(body: &mut Value, attribute: Attribute, condition: ItemCondition<'_>) {
     let name = attribute.name();
@@ -211,7 +222,7 @@ fn demand(body: &mut Value, attribute: Attribute, condition: ItemCondition<'_>) 
         ItemCondition::Holds(Some(value)) => {
             let variable = format!(":{}", name.to_ascii_lowercase());
             let expression = format!("{name} = {variable}");
-            body["ExpressionAttributeValues"] = json!({ variable: { "S": value } });
+            body["ExpressionAttributeValues"] = json::object([(&variable, of_text(value))]);
             expression
         }
     };
@@ -258,6 +269,8 @@ fn header(name: &str, value: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

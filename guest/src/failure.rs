@@ -3,6 +3,7 @@
 //! "Access Denied" helps nobody: the error says which operation on which object was refused, which permission it
 //! takes, which region is the right one, and whether something may have changed all the same.
 
+use crate::arn::Arns;
 use crate::aws::error::StoreError;
 use crate::aws::retry::{self, Cause};
 use crate::config::{BucketLocation, Encryption, Settings};
@@ -406,7 +407,7 @@ impl Context<'_> {
             text.push_str(&format!(
                 " Without s3:ListBucket on {}, S3 answers 403 instead of 404, so that this may \
                  also be an object that does not exist.",
-                self.bucket_arn()
+                self.arns().bucket()
             ));
         }
         text
@@ -453,37 +454,18 @@ impl Context<'_> {
     fn resource(&self, failed: &Failed) -> String {
         match failed.operation {
             Operation::GetBucketVersioning | Operation::ListObjects | Operation::ListVersions => {
-                self.bucket_arn()
+                self.arns().bucket()
             }
-            operation if operation.is_of_table() => {
-                if self.table().starts_with("arn:") {
-                    return self.table().to_owned();
-                }
-                let region = &self.settings.region.value;
-                // Which account it is, nobody told.
-                let (partition, table) = (self.partition(), self.table());
-                format!("arn:{partition}:dynamodb:{region}:*:table/{table}")
-            }
-            _ if self.settings.bucket.starts_with("arn:") => {
-                format!("{}/object/{}", self.settings.bucket, failed.key)
-            }
-            _ => format!("{}/{}", self.bucket_arn(), failed.key),
+            operation if operation.is_of_table() => self.arns().table(),
+            _ => self.arns().object(&failed.key),
         }
     }
 
-    fn bucket_arn(&self) -> String {
-        let bucket = &self.settings.bucket;
-        if bucket.starts_with("arn:") {
-            return bucket.clone();
-        }
-        format!("arn:{}:s3:::{bucket}", self.partition())
-    }
-
-    fn partition(&self) -> &'static str {
-        match self.location.region.as_str() {
-            region if region.starts_with("cn-") => "aws-cn",
-            region if region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
+    fn arns(&self) -> Arns<'_> {
+        Arns {
+            account: "*",
+            settings: self.settings,
+            location: self.location,
         }
     }
 

@@ -4,6 +4,7 @@
 //! `wasi`. Compiled natively it is the same logic as a library, so that everything in [`store`] can be tested
 //! without a runtime.
 
+mod arn;
 mod aws;
 mod calendar;
 #[cfg(target_family = "wasm")]
@@ -13,10 +14,14 @@ pub mod contract;
 mod credentials;
 mod dynamodb;
 mod failure;
+#[cfg(test)]
+mod fuzz;
+mod json;
 mod lock;
 mod lock_record;
 mod operation;
 pub mod platform;
+pub mod policy;
 pub mod probe;
 mod s3;
 pub mod secret;

@@ -80,10 +80,16 @@ pub(crate) fn list<P: Platform>(
                 return Err(error);
             }
         };
-        names.extend(keys.iter().filter_map(|key| {
+        let found = keys.iter().filter_map(|key| {
             let (name, rest) = key.strip_prefix(&root)?.split_once('/')?;
-            (rest == settings.key && is_name(name) && name != DEFAULT).then(|| name.to_owned())
-        }));
+            (rest == settings.key && is_name(name) && name != DEFAULT).then_some(name)
+        });
+        // In nearly this order they come.
+        for name in found {
+            if let Err(place) = names[1..].binary_search_by(|known| known.as_str().cmp(name)) {
+                names.insert(1 + place, name.to_owned());
+            }
+        }
         if next.is_none() {
             break;
         }
@@ -97,8 +103,6 @@ pub(crate) fn list<P: Platform>(
         }
         token = next;
     }
-    names[1..].sort_unstable();
-    names.dedup();
     Ok(names)
 }
 
@@ -108,15 +112,16 @@ fn is_name(workspace: &str) -> bool {
 }
 
 /// What the paths of all workspaces but `default` begin with.
-fn root(settings: &Settings) -> String {
+pub(crate) fn root(settings: &Settings) -> String {
     match settings.workspace_key_prefix.as_str() {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     }
 }
 
-/// Other tools clean such paths when they write and take them literally when they list.
-fn can_have_workspaces(settings: &Settings) -> bool {
+/// Whether there can be workspaces other than `default`. Where a path has such parts, other tools clean it when they write
+/// and take it literally when they list.
+pub(crate) fn can_have_workspaces(settings: &Settings) -> bool {
     let clean = |path: &str| !path.split('/').any(|part| matches!(part, "" | "." | ".."));
     clean(&settings.key)
         && (settings.workspace_key_prefix.is_empty() || clean(&settings.workspace_key_prefix))

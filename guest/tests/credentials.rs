@@ -172,3 +172,42 @@ fn adaptive_retries_hold_back_what_follows_a_throttling() {
         "half a request a second at first"
     );
 }
+
+#[test]
+fn what_one_instance_fetched_and_checked_another_one_takes_over() {
+    let fake = Fake::default();
+    fake.world().shares = true;
+    let print = |id: &str| {
+        let mut world = fake.world();
+        world.commands.insert("get".to_owned(), printed(id));
+    };
+    let read = |store: &Store<Fake>| {
+        let reading = store.read("default", None).unwrap();
+        assert!(matches!(reading, Reading::Absent));
+    };
+    print("AKIAONE");
+    let (one, other) = (open(&fake, PROCESS, ""), open(&fake, PROCESS, ""));
+    fake.fault(1, Fault::Answer(200, IDENTITY));
+    read(&one);
+    // Nobody runs the command again unless what it printed is refused.
+    print("AKIATWO");
+    read(&other);
+    let expired = "<Error><Code>ExpiredToken</Code><Message>m</Message></Error>";
+    fake.fault(1, Fault::Answer(400, expired));
+    read(&other);
+    print("AKIATHREE");
+    fake.fault(1, Fault::Answer(400, expired));
+    read(&one);
+    assert_eq!(
+        signers(&fake),
+        [
+            "AKIAONE sts",
+            "AKIAONE s3",
+            "AKIAONE s3",
+            "AKIAONE s3",
+            "AKIATWO s3",
+            "AKIAONE s3",
+            "AKIATWO s3"
+        ]
+    );
+}

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Finds a program: where the variable says, under the workspace root, or on the `PATH`.
 ///
@@ -41,17 +42,55 @@ pub fn workspace_root() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// Where cargo puts components: the target directory that `host/build.rs` uses for them.
-pub fn component_target() -> PathBuf {
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
     let root = workspace_root();
     env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |directory| root.join(directory))
-        .join("component")
+}
+
+/// Where cargo puts components: the target directory that `host/build.rs` uses for them.
+pub fn component_target() -> PathBuf {
+    target().join("component")
 }
 
 /// The component that the library carries, as a file.
 pub fn component_path() -> PathBuf {
-    component_target().join("wasm32-wasip2/guest/cofferdam_s3.wasm")
+    component_target().join("cofferdam_s3.wasm")
+}
+
+/// Builds a package of this workspace that is a component for tests, and gives its file.
+///
+/// # Panics
+/// If it does not build.
+pub fn build_component(package: &str) -> PathBuf {
+    build(
+        package,
+        &["--target", "wasm32-wasip2", "--profile", "guest"],
+    );
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    component_target().join("wasm32-wasip2/guest").join(file)
+}
+
+/// Builds a package of this workspace that is a program for tests, and gives its file.
+///
+/// # Panics
+/// If it does not build.
+pub fn build_program(package: &str) -> PathBuf {
+    build(package, &[]);
+    component_target().join("debug").join(package)
+}
+
+/// In a target directory of its own: cargo holds a lock on this one.
+fn build(package: &str, options: &[&str]) {
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(workspace_root())
+        .args(["build", "--package", package, "--target-dir"])
+        .arg(component_target())
+        .args(options)
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "{package} builds");
 }
 
 /// The `cofferdam` command of this build: what `COFFERDAM_BIN` names, else the one beside the test's own

@@ -50,8 +50,9 @@ impl StoreError {
         if body.starts_with(b"{") {
             error.take_json(body);
             // `Name:http://…`
-            if let Some(kind) = header("x-amzn-errortype") {
-                error.code = kind.split(':').next().map(str::to_owned);
+            let kind = header("x-amzn-errortype");
+            if let Some(code) = kind.and_then(|kind| presentable(kind.split(':').next()?)) {
+                error.code = Some(code);
             }
             return error;
         }
@@ -83,10 +84,7 @@ impl StoreError {
         };
         // The code comes behind its namespace: `com.amazonaws.dynamodb.v20120810#ResourceNotFoundException`.
         let code = text(&["__type", "code", "error"]);
-        self.code = code.map(|code| match code.rsplit_once('#') {
-            Some((_, code)) => code.to_owned(),
-            None => code,
-        });
+        self.code = code.and_then(|code| presentable(code.rsplit('#').next()?));
         self.message = text(&["message", "Message", "error_description"]);
     }
 

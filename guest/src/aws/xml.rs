@@ -36,7 +36,7 @@ fn visit_all(document: &[u8], visit: &mut dyn FnMut(&str, String)) -> Result<(),
                     return Err(Malformed);
                 }
                 seen_root = true;
-                enter(&mut path, start.local_name().as_ref());
+                enter(&mut path, start.local_name().as_ref())?;
                 texts.push(String::new());
             }
             Event::Empty(empty) => {
@@ -44,7 +44,7 @@ fn visit_all(document: &[u8], visit: &mut dyn FnMut(&str, String)) -> Result<(),
                     return Err(Malformed);
                 }
                 seen_root = true;
-                enter(&mut path, empty.local_name().as_ref());
+                enter(&mut path, empty.local_name().as_ref())?;
                 visit(&path, String::new());
                 leave(&mut path);
             }
@@ -80,11 +80,16 @@ fn visit_all(document: &[u8], visit: &mut dyn FnMut(&str, String)) -> Result<(),
     }
 }
 
-fn enter(path: &mut String, name: &str) {
+fn enter(path: &mut String, name: &str) -> Result<(), Malformed> {
+    // The reader does not judge names, and one such would be two steps of a path.
+    if name.contains('/') {
+        return Err(Malformed);
+    }
     if !path.is_empty() {
         path.push('/');
     }
     path.push_str(name);
+    Ok(())
 }
 
 fn leave(path: &mut String) {
@@ -122,6 +127,15 @@ mod tests {
         let (seen, whole) = texts("<?xml version=\"1.0\"?><a xmlns=\"x\"/>");
         assert!(whole);
         assert_eq!(seen, [("a".to_owned(), String::new())]);
+    }
+
+    #[test]
+    fn a_name_is_one_step_of_a_path_or_malformed() {
+        let (seen, whole) = texts("<Error><a/b>x</a/b><Code>y</Code></Error>");
+        assert!(!whole);
+        assert_eq!(seen, []);
+        assert!(!texts("<Error><Code/x></Code/x></Error>").1);
+        assert!(!texts("<Error/Code>NoSuchKey</Error/Code>").1);
     }
 
     #[test]

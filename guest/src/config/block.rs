@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
 use super::Diagnostic;
-use super::schema::{self, Argument, Kind, SCHEMA, Support, Value};
+use super::schema::{self, Argument, Kind, SCHEMA, Value};
 use super::suggest;
 
-/// The arguments that are set and that this version honours, by their names in the table.
+/// The arguments that are set, by their names in the table.
 pub(super) struct Block {
     values: Vec<(&'static str, Given)>,
 }
@@ -138,9 +138,8 @@ impl Block {
                 value => {
                     // A name with a dot comes from `-backend-config`, which beats the block's
                     // object.
-                    if let Some(given) = judge(argument, value, diagnostics) {
-                        self.set(argument.name, given);
-                    }
+                    let given = judge(argument, value, diagnostics);
+                    self.set(argument.name, given);
                 }
             }
         }
@@ -152,21 +151,15 @@ impl Block {
         fields: serde_json::Map<String, Json>,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        if object.support == Support::Later {
-            diagnostics.push(later(object.name));
-        } else {
-            self.set(object.name, Given::Opaque);
-        }
+        self.set(object.name, Given::Opaque);
         for (field, value) in fields {
             let name = format!("{}.{field}", object.name);
             match schema::argument(&name) {
                 None => diagnostics.push(unknown(&name)),
-                // The object as a whole is refused already.
-                Some(_) if value.is_null() || object.support == Support::Later => {}
+                Some(_) if value.is_null() => {}
                 Some(argument) => {
-                    if let Some(given) = judge(argument, value, diagnostics)
-                        && !self.has(argument.name)
-                    {
+                    let given = judge(argument, value, diagnostics);
+                    if !self.has(argument.name) {
                         self.set(argument.name, given);
                     }
                 }
@@ -175,17 +168,9 @@ impl Block {
     }
 }
 
-/// The value of an argument as the type that it must have. None: it is refused.
-fn judge(
-    argument: &'static Argument,
-    value: Json,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Given> {
-    if argument.support == Support::Later {
-        diagnostics.push(later(argument.name));
-        return None;
-    }
-    Some(convert(argument.kind, value).unwrap_or_else(|requirement| {
+/// The value of an argument as the type that it must have.
+fn judge(argument: &'static Argument, value: Json, diagnostics: &mut Vec<Diagnostic>) -> Given {
+    convert(argument.kind, value).unwrap_or_else(|requirement| {
         let detail = format!(
             "Inappropriate value for attribute \"{}\": {requirement}.",
             argument.name
@@ -193,7 +178,7 @@ fn judge(
         let summary = "Incorrect attribute value type";
         diagnostics.push(Diagnostic::error(summary, detail).at(argument.name));
         Given::Opaque
-    }))
+    })
 }
 
 /// Terraform's conversions: scalars to text, and text that spells a scalar to that scalar.
@@ -252,14 +237,6 @@ fn element(value: Json) -> Result<String, &'static str> {
         Json::Number(number) => Ok(number.to_string()),
         _ => Err("every element must be a string"),
     }
-}
-
-fn later(name: &str) -> Diagnostic {
-    let detail = format!(
-        "The argument \"{name}\" belongs to the s3 backend, but this version of cofferdam does not \
-         support it yet. It is not ignored: remove it if the state does not depend on it."
-    );
-    Diagnostic::error("Argument not supported yet", detail).at(name)
 }
 
 fn unknown(name: &str) -> Diagnostic {

@@ -3,17 +3,20 @@
 //! Without this step the chain would have to know arguments, their older spellings and their defaults, and each could be
 //! read in two ways.
 
+use serde_json::Value;
+
 use crate::credentials::{
     Arguments, Checks, Endpoints, FileArguments, ImdsMode, PlanError, RoleArguments, Session,
     StaticKeys, WebIdentityArguments,
 };
+use crate::json;
 use crate::platform::AccessKey;
 use crate::secret::Secret;
 
 use super::block::Block;
-use super::service::{Service, Variant};
+use super::service::{Asked, Service, Variant};
 use super::settings::{ServiceLocation, Sourced, is_header_text};
-use super::{Diagnostic, Environment, endpoint, region, schema};
+use super::{Diagnostic, Environment, endpoint, region};
 
 /// The roles of a block, checked on their own.
 pub(super) struct Roles {
@@ -28,6 +31,7 @@ pub(super) fn arguments(
     roles: Roles,
     imds: ImdsGiven,
     sso_endpoint: Option<String>,
+    variant: Asked,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Arguments {
     let keys = block_keys(block, diagnostics);
@@ -55,7 +59,7 @@ pub(super) fn arguments(
         imds_mode: imds.mode,
         skip_metadata_api_check: block.choice("skip_metadata_api_check"),
         sso_endpoint,
-        variant: Variant::default(),
+        variant,
     }
 }
 
@@ -117,44 +121,32 @@ pub(super) fn strict_url(
     None
 }
 
-/// Where STS and IAM are. None: a region is of no use, which has a diagnostic.
+/// Where STS and IAM are.
 pub(super) fn endpoints(
     block: &Block,
     region: &str,
+    variant: Variant,
     sts: Option<&Sourced<String>>,
     iam: Option<&Sourced<String>>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Endpoints> {
+) -> Endpoints {
     let own_region = block.text("sts_region").filter(|it| !it.is_empty());
     if let Some(own) = own_region.filter(|it| !region::is_host_label(it)) {
         let detail = format!("Invalid AWS Region: {}", own.escape_debug());
         diagnostics.push(Diagnostic::error("Invalid region value", detail).at("sts_region"));
-        return None;
     }
-    let locate = |service: Service, custom: Option<&Sourced<String>>, region: &str| {
-        let place = match custom {
-            Some(custom) => service.at(&custom.value, region),
-            None => service.location(region, Variant::default()),
-        };
-        place.ok()
-    };
     let sts_region = own_region.unwrap_or(region);
+    let [sts, iam] = [sts, iam].map(|it| it.map(Sourced::as_custom));
     // A profile's role knows `sts_region` only together with an endpoint that is meant for STS alone.
-    let names = schema::argument("endpoints.sts").map_or(&[][..], |it| it.environment);
-    let is_for_sts = sts.is_some_and(|it| {
-        let is_own = |name: &str| it.source == format!("environment {name}");
-        let own = names
-            .iter()
-            .map(|it| it.name)
-            .filter(|it| *it != "AWS_ENDPOINT_URL");
-        it.source.starts_with("argument ") || own.into_iter().any(is_own)
-    });
-    let region_of_profiles = if is_for_sts { sts_region } else { region };
-    Some(Endpoints {
-        sts: locate(Service::Sts, sts, sts_region)?,
-        sts_of_profiles: locate(Service::Sts, sts, region_of_profiles)?,
-        iam: locate(Service::Iam, iam, region)?,
-    })
+    let region_of_profiles = match sts {
+        Some(custom) if !custom.is_shared => sts_region,
+        _ => region,
+    };
+    Endpoints {
+        sts: Service::Sts.locate(sts_region, variant, sts),
+        sts_of_profiles: Service::Sts.locate(region_of_profiles, variant, sts),
+        iam: Service::Iam.locate(region, variant, iam),
+    }
 }
 
 /// A plan that failed, as Terraform words it, and what was looked at.
@@ -218,21 +210,22 @@ fn check_environment_keys(environment: &dyn Environment, diagnostics: &mut Vec<D
 }
 
 /// The account of credentials for [`explain`](super::explain()).
-pub(super) fn explained(session: &Session, host_lends: bool) -> serde_json::Value {
+pub(super) fn explained(session: &Session, host_lends: bool) -> Value {
     let (plan, role) = session.parts();
     let (passed_over, files): (&[_], &[String]) = match plan {
         Ok(plan) => (&plan.passed_over, &plan.looked_at),
         Err(error) => (&error.passed_over, &error.looked_at),
     };
+    let passed =
+        |source: Value, reason: &str| json::object([("source", source), ("reason", reason.into())]);
     let mut passed_over: Vec<_> = passed_over
         .iter()
-        .map(|it| serde_json::json!({ "source": it.source, "reason": it.reason }))
+        .map(|it| passed(it.source.as_str().into(), it.reason))
         .collect();
     let base = match plan {
         Ok(plan) if host_lends => {
             let reason = "what the host lends comes first";
-            let source = plan.base.to_string();
-            passed_over.insert(0, serde_json::json!({ "source": source, "reason": reason }));
+            passed_over.insert(0, passed(plan.base.to_string().into(), reason));
             None
         }
         Ok(plan) => Some(plan.base.clone()),
@@ -241,18 +234,16 @@ pub(super) fn explained(session: &Session, host_lends: bool) -> serde_json::Valu
     let source = base
         .unwrap_or(crate::credentials::Source::HostGiven)
         .with_role(role);
-    serde_json::json!({
-        "source": source.to_string(),
-        "access_key_id": source.access_key_id(),
-        "profile": source.profile(),
-        "passed_over": passed_over,
-        "files": files,
-    })
+    json::object([
+        ("source", source.to_string().into()),
+        ("access_key_id", source.access_key_id().into()),
+        ("profile", source.profile().into()),
+        ("passed_over", passed_over.into()),
+        ("files", files.to_vec().into()),
+    ])
 }
 
-/// Where IAM Identity Center is asked, if it is, and whether that is its usual place.
-pub(super) fn sso_portal(session: &Session) -> Option<(&ServiceLocation, bool)> {
-    let sso = session.parts().0.as_ref().ok()?.base.sso()?;
-    let usual = Service::SsoPortal.location(&sso.region, Variant::default());
-    Some((&sso.portal, usual.as_ref() == Ok(&sso.portal)))
+/// Where IAM Identity Center is asked, if it is.
+pub(super) fn sso_portal(session: &Session) -> Option<&Sourced<ServiceLocation>> {
+    Some(&session.parts().0.as_ref().ok()?.base.sso()?.portal)
 }

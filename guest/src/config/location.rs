@@ -7,7 +7,7 @@
 use super::Diagnostic;
 use super::endpoint::Endpoint;
 use super::region;
-use super::settings::ServiceLocation;
+use super::service::{Variant, s3_host};
 
 /// What the URLs of a bucket's objects begin with: `<scheme>://<authority><path_prefix>`; `/` and
 /// the percent-encoded key follow.
@@ -35,27 +35,23 @@ impl BucketLocation {
     }
 }
 
-/// AWS's own endpoint in a region.
-pub(super) fn aws_endpoint(region: &str) -> String {
-    format!("https://s3.{region}.{}", region::dns_suffix(region))
-}
-
 /// Where the bucket is. `endpoint` is one that [`Endpoint`] made, or none.
 pub(super) fn of(
     bucket: &str,
     region: &str,
     endpoint: Option<&str>,
+    variant: Variant,
     use_path_style: bool,
 ) -> BucketLocation {
     let access_point = AccessPoint::parse(bucket);
-    let region = access_point.as_ref().map_or(region, |point| point.region);
-    let service = match (endpoint, &access_point) {
-        (Some(endpoint), _) => endpoint.to_owned(),
-        (None, Some(_)) => format!(
-            "https://s3-accesspoint.{region}.{}",
-            region::dns_suffix(region)
-        ),
-        (None, None) => aws_endpoint(region),
+    let (region, variant) = variant.of_region(region);
+    let (name, region) = match &access_point {
+        Some(point) => ("s3-accesspoint", point.region),
+        None => ("s3", region.as_ref()),
+    };
+    let service = match endpoint {
+        Some(endpoint) => endpoint.to_owned(),
+        None => format!("https://{}", s3_host(name, region, variant)),
     };
     let (scheme, rest) = service.split_once("://").unwrap_or(("https", &service));
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -81,22 +77,6 @@ pub(super) fn of(
     }
 }
 
-/// Where a service of AWS is. `endpoint` is one that [`Endpoint`] made, or none.
-pub(super) fn of_service(service: &str, region: &str, endpoint: Option<&str>) -> ServiceLocation {
-    let url = match endpoint {
-        Some(endpoint) => endpoint.to_owned(),
-        None => format!("https://{service}.{region}.{}", region::dns_suffix(region)),
-    };
-    let (scheme, rest) = url.split_once("://").unwrap_or(("https", &url));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    ServiceLocation {
-        scheme: scheme.to_owned(),
-        authority: authority.to_owned(),
-        path: if path.is_empty() { "/" } else { path }.to_owned(),
-        region: region.to_owned(),
-    }
-}
-
 /// Says why a bucket's name cannot be addressed, if it can't.
 pub(super) fn check(bucket: &str, use_path_style: bool) -> Option<Diagnostic> {
     let problem = if bucket.ends_with("--x-s3") {
@@ -113,6 +93,30 @@ pub(super) fn check(bucket: &str, use_path_style: bool) -> Option<Diagnostic> {
     } else {
         "The only ARN that can stand for a bucket is one of an access point, such as \
          \"arn:aws:s3:eu-west-1:123456789012:accesspoint/states\"."
+    };
+    Some(Diagnostic::error("Invalid Value", problem).at("bucket"))
+}
+
+/// Says why an access point cannot be reached by a client of this region, if it can't. `may_cross`: it may be in another
+/// region.
+pub(super) fn check_access_point(
+    bucket: &str,
+    region: &str,
+    may_cross: bool,
+) -> Option<Diagnostic> {
+    let point = AccessPoint::parse(bucket)?;
+    let [ours, theirs] = [region, point.region].map(|it| region::partition(it).name);
+    let problem = if point.region != region && !may_cross {
+        format!(
+            "Invalid configuration: region from ARN `{}` does not match client region `{region}` and UseArnRegion is \
+             `false`\n\nFor an access point in another region, set AWS_S3_USE_ARN_REGION=true, or s3_use_arn_region = \
+             true in the profile.",
+            point.region
+        )
+    } else if ours != theirs {
+        format!("Client was configured for partition `{ours}` but ARN (`{bucket}`) has `{theirs}`")
+    } else {
+        return None;
     };
     Some(Diagnostic::error("Invalid Value", problem).at("bucket"))
 }

@@ -7,11 +7,14 @@
 //! The data flows one way: `schema` says what may stand in a block, `block` reads one by it,
 //! `validate` judges it and makes [`Settings`], and `explain` tells where those came from.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod arguments_page;
 mod block;
 mod credentials;
 mod duration;
 mod encryption;
 pub(crate) mod endpoint;
+mod endpoints;
 mod explain;
 mod location;
 pub(crate) mod region;
@@ -19,6 +22,7 @@ mod roles;
 mod schema;
 mod service;
 mod settings;
+mod shared;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -28,6 +32,7 @@ use crate::credentials::Session;
 use crate::platform::Surroundings;
 
 pub use location::BucketLocation;
+pub(crate) use service::{Asked, Custom};
 pub use service::{Service, Variant};
 pub use settings::{CustomerKey, Encryption, RetryMode, ServiceLocation, Settings, Sourced};
 
@@ -86,15 +91,15 @@ pub trait Environment {
 
 /// The arguments as a JSON array, in the order of the documentation. Each is an object of `name`,
 /// `type`, `required`, `default`, `environment` (first come, first served), `sensitive`,
-/// `deprecated` (what to use instead, or null), `conflicts`, `supported` and `documentation`
-/// (Markdown).
+/// `deprecated` (what to use instead, or null), `conflicts` and `documentation` (Markdown).
 pub fn schema_json() -> String {
     schema::json()
 }
 
-/// The arguments as Markdown tables, for the documentation.
+/// The arguments, and the variables and profile keys beside them, as Markdown tables for the documentation.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn arguments_markdown() -> String {
-    schema::markdown()
+    arguments_page::markdown()
 }
 
 /// Checks a backend block, a JSON object: every argument on its own, everything that there is to
@@ -135,8 +140,8 @@ pub(crate) fn resolve(
 ///
 /// - `format_version`: `"1"`. Fields may be added under the same version.
 /// - `region`: `value`, `source`.
-/// - `endpoints.s3`, `endpoints.sts`, `endpoints.iam` and, null where they are not used, `endpoints.dynamodb` and
-///   `endpoints.sso`: `url`, `signing_region`, `source`.
+/// - `endpoints.s3`, null where there is none for FIPS or dualstack `endpoints.sts` and `endpoints.iam`, null where they
+///   are not used `endpoints.dynamodb` and `endpoints.sso`: `url`, `signing_region`, `source`.
 /// - `bucket_url`; `addressing`: `path` or `virtual`; `addressing_reason`.
 /// - `credentials`: `source`, `access_key_id` (null unless known without a call), `profile` (null), `passed_over` (objects
 ///   of `source` and `reason`), `files` (that were looked at).

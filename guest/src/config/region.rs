@@ -4,7 +4,9 @@
 //! reads about DNS instead of about the region. Source: the partition metadata that AWS's SDKs
 //! share (`partitions.json`), as Terraform's backend has it.
 
-pub(super) struct Partition {
+pub(crate) struct Partition {
+    /// As ARNs have it.
+    pub(crate) name: &'static str,
     pub(super) dns_suffix: &'static str,
     /// What the names of dualstack endpoints end with.
     pub(super) dualstack_suffix: &'static str,
@@ -17,6 +19,7 @@ pub(super) struct Partition {
 
 const PARTITIONS: &[Partition] = &[
     Partition {
+        name: "aws",
         dns_suffix: "amazonaws.com",
         dualstack_suffix: "api.aws",
         iam_region: "us-east-1",
@@ -59,6 +62,7 @@ const PARTITIONS: &[Partition] = &[
         ],
     },
     Partition {
+        name: "aws-cn",
         dns_suffix: "amazonaws.com.cn",
         dualstack_suffix: "api.amazonwebservices.com.cn",
         iam_region: "cn-north-1",
@@ -66,6 +70,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["cn-north-1", "cn-northwest-1"],
     },
     Partition {
+        name: "aws-us-gov",
         dns_suffix: "amazonaws.com",
         dualstack_suffix: "api.aws",
         iam_region: "us-gov-west-1",
@@ -73,6 +78,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["us-gov-east-1", "us-gov-west-1"],
     },
     Partition {
+        name: "aws-eusc",
         dns_suffix: "amazonaws.eu",
         dualstack_suffix: "api.amazonwebservices.eu",
         iam_region: "eusc-de-east-1",
@@ -80,6 +86,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["eusc-de-east-1"],
     },
     Partition {
+        name: "aws-iso",
         dns_suffix: "c2s.ic.gov",
         dualstack_suffix: "api.aws.ic.gov",
         iam_region: "us-iso-east-1",
@@ -87,6 +94,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["us-iso-east-1", "us-iso-west-1"],
     },
     Partition {
+        name: "aws-iso-b",
         dns_suffix: "sc2s.sgov.gov",
         dualstack_suffix: "api.aws.scloud",
         iam_region: "us-isob-east-1",
@@ -94,6 +102,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["us-isob-east-1", "us-isob-west-1"],
     },
     Partition {
+        name: "aws-iso-e",
         dns_suffix: "cloud.adc-e.uk",
         dualstack_suffix: "api.cloud-aws.adc-e.uk",
         iam_region: "eu-isoe-west-1",
@@ -101,6 +110,7 @@ const PARTITIONS: &[Partition] = &[
         regions: &["eu-isoe-west-1"],
     },
     Partition {
+        name: "aws-iso-f",
         dns_suffix: "csp.hci.ic.gov",
         dualstack_suffix: "api.aws.hci.ic.gov",
         iam_region: "us-isof-south-1",
@@ -118,7 +128,7 @@ pub(super) fn is_known(region: &str) -> bool {
 
 /// The partition of a region. A region that no partition can have is taken for one of AWS's first
 /// partition, as the SDKs do.
-pub(super) fn partition(region: &str) -> &'static Partition {
+pub(crate) fn partition(region: &str) -> &'static Partition {
     PARTITIONS
         .iter()
         .find(|partition| {

@@ -3,10 +3,11 @@
 //!
 //! Without it, the checks, the defaults, the schema that hosts read and the documentation would
 //! drift apart. It holds every argument that a released Terraform or OpenTofu takes in a `backend
-//! "s3"` block, also those that this version cannot honour yet: these are refused by name, never
-//! ignored.
+//! "s3"` block.
 
-use serde_json::json;
+use serde_json::Value as Json;
+
+use crate::json;
 
 /// One argument of the backend block.
 pub struct Argument {
@@ -26,8 +27,6 @@ pub struct Argument {
     pub deprecated: Option<&'static str>,
     /// Arguments that cannot stand beside it.
     pub conflicts: &'static [&'static str],
-    /// Whether this version honours it.
-    pub support: Support,
     /// What it does, in Markdown.
     pub documentation: &'static str,
 }
@@ -63,15 +62,6 @@ impl Kind {
     }
 }
 
-/// Whether this version of the backend honours an argument.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Support {
-    /// Not yet: a block that sets it is refused.
-    Later,
-    /// Yes.
-    Now,
-}
-
 /// A default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Value {
@@ -102,76 +92,26 @@ pub(super) fn json() -> String {
         .iter()
         .map(|argument| {
             let variables = argument.environment.iter().map(|variable| variable.name);
-            json!({
-                "name": argument.name,
-                "type": argument.kind.name(),
-                "required": argument.required,
-                "default": match argument.default {
-                    None => serde_json::Value::Null,
-                    Some(Value::Bool(value)) => value.into(),
-                    Some(Value::Number(value)) => value.into(),
-                    Some(Value::Text(value)) => value.into(),
-                },
-                "environment": variables.collect::<Vec<_>>(),
-                "sensitive": argument.sensitive,
-                "deprecated": argument.deprecated,
-                "conflicts": argument.conflicts,
-                "supported": argument.support == Support::Now,
-                "documentation": argument.documentation,
-            })
+            let default = match argument.default {
+                None => Json::Null,
+                Some(Value::Bool(value)) => value.into(),
+                Some(Value::Number(value)) => value.into(),
+                Some(Value::Text(value)) => value.into(),
+            };
+            json::object([
+                ("name", argument.name.into()),
+                ("type", argument.kind.name().into()),
+                ("required", argument.required.into()),
+                ("default", default),
+                ("environment", variables.collect()),
+                ("sensitive", argument.sensitive.into()),
+                ("deprecated", argument.deprecated.into()),
+                ("conflicts", argument.conflicts.into()),
+                ("documentation", argument.documentation.into()),
+            ])
         })
         .collect();
-    serde_json::Value::from(rows).to_string()
-}
-
-/// The table as Markdown: first what this version honours, then what it refuses.
-pub(super) fn markdown() -> String {
-    let mut text = String::new();
-    let later =
-        "To set one of these is an error. Their environment variables are not read yet.\n\n";
-    for (title, support, note) in [
-        ("Arguments", Support::Now, ""),
-        (
-            "Arguments that are not supported yet",
-            Support::Later,
-            later,
-        ),
-    ] {
-        text.push_str(&format!(
-            "## {title}\n\n{note}| argument | type | default | environment | meaning |\n|---|---|---|---|---|\n"
-        ));
-        for argument in SCHEMA.iter().filter(|row| row.support == support) {
-            let default = match argument.default {
-                None if argument.required => "required".to_owned(),
-                None => String::new(),
-                Some(Value::Bool(value)) => format!("`{value}`"),
-                Some(Value::Number(value)) => format!("`{value}`"),
-                Some(Value::Text(value)) => format!("`{value}`"),
-            };
-            let variables = argument.environment.iter();
-            let variables: Vec<_> = variables.map(|it| format!("`{}`", it.name)).collect();
-            let mut meaning = argument.documentation.replace('|', "\\|");
-            if argument.sensitive {
-                meaning.push_str(" Sensitive.");
-            }
-            if !argument.conflicts.is_empty() {
-                meaning.push_str(&format!(" Not with `{}`.", argument.conflicts.join("`, `")));
-            }
-            if let Some(replacement) = argument.deprecated {
-                meaning.push_str(&format!(" Deprecated: use `{replacement}`."));
-            }
-            text.push_str(&format!(
-                "| `{}` | {} | {default} | {} | {meaning} |\n",
-                argument.name,
-                argument.kind.name(),
-                variables.join(", "),
-            ));
-        }
-        text.push('\n');
-    }
-    text.truncate(text.trim_end().len());
-    text.push('\n');
-    text
+    json::text(&rows.into())
 }
 
 /// What the rows below have in common.
@@ -184,7 +124,6 @@ const TEXT: Argument = Argument {
     sensitive: false,
     deprecated: None,
     conflicts: &[],
-    support: Support::Now,
     documentation: "",
 };
 const FLAG: Argument = Argument {
@@ -195,10 +134,6 @@ const FLAG: Argument = Argument {
 const MAP: Argument = Argument {
     kind: Kind::Map,
     ..TEXT
-};
-const LATER_FLAG: Argument = Argument {
-    support: Support::Later,
-    ..FLAG
 };
 const OBJECT: Argument = Argument {
     kind: Kind::Object,
@@ -654,14 +589,15 @@ pub const SCHEMA: &[Argument] = &[
     Argument {
         name: "use_fips_endpoint",
         environment: &[variable("AWS_USE_FIPS_ENDPOINT")],
-        documentation: "Use AWS's FIPS endpoints.",
-        ..LATER_FLAG
+        documentation: "Use AWS's FIPS endpoints. Not with an endpoint that is named for all services at once. `false` \
+                        does not undo what environment or profile order.",
+        ..FLAG
     },
     Argument {
         name: "use_dualstack_endpoint",
         environment: &[variable("AWS_USE_DUALSTACK_ENDPOINT")],
-        documentation: "Use AWS's endpoints that speak IPv6 too.",
-        ..LATER_FLAG
+        documentation: "Use AWS's endpoints that speak IPv6 too. As for `use_fips_endpoint`.",
+        ..FLAG
     },
     Argument {
         name: "force_path_style",

@@ -10,6 +10,7 @@ use crate::credentials::Endpoints;
 use crate::secret::Secret;
 
 use super::location::{self, BucketLocation};
+use super::service::{Custom, Service, Variant};
 use super::{Environment, schema};
 
 /// A backend block, checked, with its defaults and environment variables filled in.
@@ -21,8 +22,10 @@ pub struct Settings {
     pub key: String,
     /// First part of the path of other workspaces' states. May be empty; no slash at its ends.
     pub workspace_key_prefix: String,
-    /// The region to sign for. Can be one label of a host name.
+    /// The region to sign for, by its real name. Can be one label of a host name.
     pub region: Sourced<String>,
+    /// Which of AWS's own endpoints are wanted.
+    pub variant: Variant,
     /// Where STS and IAM are.
     pub(crate) credential_endpoints: Endpoints,
     /// How often a request for credentials is tried. At least 1.
@@ -67,6 +70,7 @@ impl Settings {
             &self.bucket,
             &self.region.value,
             self.s3_endpoint.as_ref().map(|it| it.value.as_str()),
+            self.variant,
             self.use_path_style,
         )
     }
@@ -75,18 +79,17 @@ impl Settings {
     pub fn s3_url(&self) -> String {
         match &self.s3_endpoint {
             Some(endpoint) => endpoint.value.clone(),
-            None => location::aws_endpoint(&self.region.value),
+            None => Service::S3.place(&self.region.value, self.variant).url(),
         }
     }
 
     /// Where requests for the table go.
     pub fn dynamodb_location(&self) -> ServiceLocation {
-        let endpoint = self.dynamodb_endpoint.as_ref();
-        location::of_service(
-            "dynamodb",
-            &self.region.value,
-            endpoint.map(|it| it.value.as_str()),
-        )
+        let region = &self.region.value;
+        let custom = self.dynamodb_endpoint.as_ref().map(Sourced::as_custom);
+        let place = Service::DynamoDb.locate(region, self.variant, custom);
+        // What is refused never became settings.
+        place.unwrap_or_else(|_| Service::DynamoDb.place(region, self.variant))
     }
 }
 
@@ -144,7 +147,7 @@ pub struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
-    pub(super) fn argument(name: impl fmt::Display, value: T) -> Self {
+    pub(crate) fn argument(name: impl fmt::Display, value: T) -> Self {
         Self {
             value,
             source: format!("argument {name}"),
@@ -160,7 +163,7 @@ impl<T> Sourced<T> {
         }
     }
 
-    pub(super) fn environment(name: impl fmt::Display, value: T) -> Self {
+    pub(crate) fn environment(name: impl fmt::Display, value: T) -> Self {
         Self {
             value,
             source: format!("environment {name}"),
@@ -169,6 +172,16 @@ impl<T> Sourced<T> {
 }
 
 impl Sourced<String> {
+    /// This endpoint, with what variants of endpoints mean to it.
+    pub(super) fn as_custom(&self) -> Custom<'_> {
+        let source = &self.source;
+        Custom {
+            url: &self.value,
+            is_shared: source == "environment AWS_ENDPOINT_URL"
+                || !(source.starts_with("argument ") || source.starts_with("environment ")),
+        }
+    }
+
     /// The first variable of an argument that is set to something.
     pub(super) fn from_environment(argument: &str, environment: &dyn Environment) -> Option<Self> {
         let variables = schema::argument(argument)?.environment.iter();

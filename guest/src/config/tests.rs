@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use super::schema::{Kind, SCHEMA, Support, Value};
+use super::schema::{Kind, SCHEMA, Value};
 use super::*;
 use crate::credentials::{Source, Token};
 use crate::platform::{Credentials, Refusal};
@@ -88,6 +88,20 @@ fn assert_says<const N: usize>(changes: Json, environment: &Variables, expected:
     assert_eq!(found, expected, "{changes}");
 }
 
+/// What there is to say when the store is opened, and the shared files are read.
+#[track_caller]
+fn assert_says_at_open<const N: usize>(
+    changes: Json,
+    environment: &Variables,
+    expected: [&str; N],
+) {
+    let found = match resolve(&block(changes.clone()), environment) {
+        Ok(resolution) => resolution.warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    assert_eq!(lines(&found), expected, "{changes}");
+}
+
 const MISSING: &str = "is required by the backend.\n\nRefer to the backend documentation for \
                        additional information which attributes are required.";
 
@@ -145,7 +159,6 @@ fn what_is_no_json_object_is_refused_without_showing_it() {
 fn everything_that_is_wrong_is_told_at_once_in_terraforms_order() {
     let config = json!({
         "buket": "x",
-        "use_fips_endpoint": true,
         "assume_role": {"role_arn": "x"},
         "session_name": "n",
         "retry_mode": "x",
@@ -170,7 +183,6 @@ fn everything_that_is_wrong_is_told_at_once_in_terraforms_order() {
         found,
         [
             ("Unsupported argument", "buket"),
-            ("Argument not supported yet", "use_fips_endpoint"),
             ("Incorrect attribute value type", "use_lockfile"),
             ("Missing Required Value", "key"),
             ("Invalid Value", "bucket"),
@@ -342,25 +354,6 @@ fn an_unknown_argument_is_refused_with_the_nearest_name() {
     ] {
         assert_says(changes, &Variables::default(), [&format!("E {detail}")]);
     }
-}
-
-#[test]
-fn every_argument_of_a_later_version_is_refused_by_name() {
-    let later = SCHEMA.iter().filter(|it| it.support == Support::Later);
-    for argument in later.clone() {
-        for value in [json!("x"), json!(false), json!({})] {
-            let mut changes = json!({});
-            changes[argument.name] = value;
-            let found = validate(&block(changes), &Variables::default());
-            assert_eq!(found.len(), 1, "{}: {found:?}", argument.name);
-            assert_eq!(found[0].severity, Severity::Error);
-            assert_eq!(found[0].summary, "Argument not supported yet");
-            assert_eq!(found[0].attribute.as_deref(), Some(argument.name));
-            assert!(found[0].detail.contains(&format!("\"{}\"", argument.name)));
-        }
-    }
-    let names: Vec<_> = later.map(|it| it.name).collect();
-    assert_eq!(names, ["use_fips_endpoint", "use_dualstack_endpoint"]);
 }
 
 #[test]
@@ -1117,7 +1110,8 @@ fn keys_come_from_the_block_or_from_the_environment_and_are_never_mixed() {
     assert_eq!(found.key.secret.expose(), "block secret");
     assert!(found.key.session_token.is_none());
 
-    let Source::Environment(found) = source(json!({"access_key": ""}), &environment) else {
+    let Source::Environment { keys: found, .. } = source(json!({"access_key": ""}), &environment)
+    else {
         panic!("not the environment's");
     };
     assert_eq!(found.key.id, "ENV");
@@ -1159,7 +1153,7 @@ fn a_profiles_settings_count_where_nobody_else_says() {
     assert_eq!(s3.value, "http://s3:9000");
     assert_eq!(s3.source, "services section of profile p");
     assert_eq!(found.sts_endpoint.unwrap().source, "profile p");
-    assert_eq!(found.credential_endpoints.sts.authority, "all");
+    assert_eq!(found.credential_endpoints.sts.unwrap().authority, "all");
     assert_eq!(found.retry_mode, RetryMode::Adaptive);
     assert_eq!((found.max_attempts, found.credential_attempts), (7, 7));
 
@@ -1187,26 +1181,29 @@ fn a_profiles_settings_count_where_nobody_else_says() {
     assert!(settings(json!({}), &environment).s3_endpoint.is_none());
 }
 
+/// STS, STS for profiles, IAM.
+fn credential_places(changes: Json, environment: &Variables) -> [ServiceLocation; 3] {
+    let found = settings(changes, environment).credential_endpoints;
+    [found.sts, found.sts_of_profiles, found.iam].map(Result::unwrap)
+}
+
 #[test]
 fn sts_is_asked_in_its_own_region() {
     let changes = json!({"sts_region": "us-east-1"});
-    let found = settings(changes.clone(), &Variables::default()).credential_endpoints;
-    assert_eq!(found.sts.authority, "sts.us-east-1.amazonaws.com");
-    assert_eq!(
-        found.sts_of_profiles.authority,
-        "sts.eu-west-1.amazonaws.com"
-    );
-    assert_eq!(found.iam.region, "us-east-1");
+    let found = credential_places(changes.clone(), &Variables::default());
+    assert_eq!(found[0].authority, "sts.us-east-1.amazonaws.com");
+    assert_eq!(found[1].authority, "sts.eu-west-1.amazonaws.com");
+    assert_eq!(found[2].region, "us-east-1");
     for (variable, region) in [
         ("AWS_ENDPOINT_URL_STS", "us-east-1"),
         ("AWS_STS_ENDPOINT", "us-east-1"),
         ("AWS_ENDPOINT_URL", "eu-west-1"),
     ] {
         let environment = variables([(variable, "http://sts:1")]);
-        let found = settings(changes.clone(), &environment).credential_endpoints;
-        assert_eq!(found.sts.authority, "sts:1");
-        assert_eq!(found.sts.region, "us-east-1");
-        assert_eq!(found.sts_of_profiles.region, region, "{variable}");
+        let found = credential_places(changes.clone(), &environment);
+        assert_eq!(found[0].authority, "sts:1");
+        assert_eq!(found[0].region, "us-east-1");
+        assert_eq!(found[1].region, region, "{variable}");
     }
     assert_says(
         json!({"sts_region": "a.b"}),
@@ -1548,30 +1545,260 @@ fn the_user_agent_is_extended_as_the_environment_says() {
         let found = settings(json!({}), &variables([("TF_APPEND_USER_AGENT", value)]));
         assert_eq!(found.user_agent_suffix.as_deref(), suffix);
     }
+    let profile = ("/f", "[default]\nsdk_ua_app_id = from file\n");
+    let files = json!({"shared_config_files": ["/f"]});
+    let place = ("AWS_EXECUTION_ENV", "AWS/ECS\n1");
+    for (environment, suffix) in [
+        (variables([profile]), "app/from-file"),
+        (variables([profile, ("AWS_SDK_UA_APP_ID", "é")]), "app/-"),
+        (
+            variables([profile, place, ("TF_APPEND_USER_AGENT", "run/1")]),
+            "exec-env/AWS-ECS-1 app/from-file run/1",
+        ),
+    ] {
+        let found = settings(files.clone(), &environment);
+        assert_eq!(found.user_agent_suffix.as_deref(), Some(suffix));
+    }
+}
+
+/// Endpoints of S3, DynamoDB, STS and IAM.
+fn hosts(changes: Json, environment: &Variables) -> [String; 4] {
+    let mut with_table = json!({"dynamodb_table": "t"});
+    for (name, value) in changes.as_object().unwrap() {
+        with_table[name] = value.clone();
+    }
+    let found = settings(with_table, environment);
+    let known = &found.credential_endpoints;
+    [
+        found.bucket_location().authority,
+        found.dynamodb_location().authority,
+        known.sts.as_ref().unwrap().authority.clone(),
+        known.iam.as_ref().unwrap().authority.clone(),
+    ]
+}
+
+const PLAIN_HOSTS: [&str; 4] = [
+    "states.s3.eu-west-1.amazonaws.com",
+    "dynamodb.eu-west-1.amazonaws.com",
+    "sts.eu-west-1.amazonaws.com",
+    "iam.amazonaws.com",
+];
+const FIPS_HOSTS: [&str; 4] = [
+    "states.s3-fips.eu-west-1.amazonaws.com",
+    "dynamodb-fips.eu-west-1.amazonaws.com",
+    "sts-fips.eu-west-1.amazonaws.com",
+    "iam-fips.amazonaws.com",
+];
+const DUAL_HOSTS: [&str; 4] = [
+    "states.s3.dualstack.eu-west-1.amazonaws.com",
+    "dynamodb.eu-west-1.api.aws",
+    "sts.eu-west-1.api.aws",
+    "iam.global.api.aws",
+];
+const FIPS: &str = "AWS_USE_FIPS_ENDPOINT";
+const DUAL: &str = "AWS_USE_DUALSTACK_ENDPOINT";
+
+#[test]
+fn fips_and_dualstack_come_from_block_environment_and_profile_in_this_order() {
+    let file = |text: &'static str| ("/f", text);
+    let on = "[default]\nuse_fips_endpoint = TRUE\n";
+    let none = Variables::default();
+    let files = json!({"shared_config_files": ["/f"]});
+    let with = |name: &str, value: bool| {
+        let mut changes = files.clone();
+        changes[name] = value.into();
+        changes
+    };
+    for (changes, environment, expected) in [
+        (json!({}), none, PLAIN_HOSTS),
+        (with("use_fips_endpoint", true), variables([]), FIPS_HOSTS),
+        (
+            with("use_dualstack_endpoint", true),
+            variables([]),
+            DUAL_HOSTS,
+        ),
+        (json!({}), variables([(FIPS, "True")]), FIPS_HOSTS),
+        (json!({}), variables([(DUAL, "true")]), DUAL_HOSTS),
+        (files.clone(), variables([file(on)]), FIPS_HOSTS),
+        (
+            files.clone(),
+            variables([file("[default]\nuse_dualstack_endpoint = true\n")]),
+            DUAL_HOSTS,
+        ),
+        // The profile's word is the last one, and what is not `true` there is false.
+        (
+            files.clone(),
+            variables([file(on), (FIPS, "false")]),
+            PLAIN_HOSTS,
+        ),
+        (
+            files.clone(),
+            variables([file("[default]\nuse_fips_endpoint = 1\n")]),
+            PLAIN_HOSTS,
+        ),
+        // An argument that is false takes nothing back.
+        (
+            with("use_fips_endpoint", false),
+            variables([(FIPS, "true")]),
+            FIPS_HOSTS,
+        ),
+        (
+            with("use_fips_endpoint", false),
+            variables([file(on)]),
+            FIPS_HOSTS,
+        ),
+        (
+            with("use_fips_endpoint", true),
+            variables([(FIPS, "false")]),
+            FIPS_HOSTS,
+        ),
+    ] {
+        assert_eq!(hosts(changes.clone(), &environment), expected, "{changes}");
+    }
 }
 
 #[test]
-fn variables_that_ask_for_protection_which_is_not_there_are_refused() {
-    let refused = |name: &str| {
+fn a_variable_for_fips_or_dualstack_is_true_or_false() {
+    for name in [FIPS, DUAL] {
+        for changes in [json!({}), json!({"endpoints.s3": "http://h"})] {
+            let expected = format!(
+                "E -: Invalid Value / invalid value for environment variable, {name}=1, need true, false"
+            );
+            assert_says(changes, &variables([(name, "1")]), [&expected]);
+        }
+    }
+}
+
+#[test]
+fn a_region_of_the_environment_may_order_fips() {
+    let environment = variables([("AWS_REGION", "fips-eu-west-1")]);
+    let changes = json!({"region": null, "dynamodb_table": "t"});
+    let found = settings(changes.clone(), &environment);
+    assert_eq!(hosts(changes, &environment), FIPS_HOSTS);
+    assert_eq!(found.region.value, "eu-west-1");
+    assert_eq!(found.bucket_location().region, "eu-west-1");
+    assert_eq!(found.dynamodb_location().region, "eu-west-1");
+    assert_eq!(found.credential_endpoints.sts.unwrap().region, "eu-west-1");
+}
+
+#[test]
+fn an_endpoint_for_all_services_excludes_fips_and_dualstack() {
+    let table = "dynamodb_table";
+    let deprecated = deprecated(table, "use_lockfile");
+    let refused = |reason: &str, service: &str, from: &str| {
         format!(
-            "E -: Environment variable not supported yet / The environment variable \"{name}\" \
-             applies to this configuration, but this version of cofferdam does not support it \
-             yet. Unset it if the state does not depend on it."
+            "E -: Invalid endpoint configuration / {reason}\n\nThe endpoint of {service} is the {from}. One that \
+             the block names, by \"endpoints.{service}\", is used as it is."
         )
     };
-    for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
-        assert_says(json!({}), &variables([(name, "True")]), [&refused(name)]);
-        assert_says(json!({}), &variables([(name, "false")]), []);
-        let own = json!({"endpoints.s3": "http://h"});
-        assert_says(own, &variables([(name, "true")]), []);
-        let deprecated = deprecated("dynamodb_table", "use_lockfile");
-        let half = json!({"endpoints.s3": "http://h", "dynamodb_table": "t"});
-        let variable = variables([(name, "true")]);
-        assert_says(half, &variable, [&deprecated, &refused(name)]);
-        let own =
-            json!({"endpoints": {"s3": "http://h", "dynamodb": "http://h"}, "dynamodb_table": "t"});
-        assert_says(own, &variable, [&deprecated]);
+    let variable = "environment variable \"AWS_ENDPOINT_URL\"";
+    for (name, of_s3, of_table) in [
+        (
+            FIPS,
+            "A custom endpoint cannot be combined with FIPS",
+            "Invalid Configuration: FIPS and custom endpoint are not supported",
+        ),
+        (
+            DUAL,
+            "Cannot set dual-stack in combination with a custom endpoint.",
+            "Invalid Configuration: Dualstack and custom endpoint are not supported",
+        ),
+    ] {
+        let all = [("AWS_ENDPOINT_URL", "http://h"), (name, "true")];
+        let of_s3 = refused(of_s3, "s3", variable);
+        let of_table = refused(of_table, "dynamodb", variable);
+        assert_says_at_open(json!({}), &variables(all), [&of_s3]);
+        assert_says_at_open(
+            json!({table: "t"}),
+            &variables(all),
+            [&deprecated, &of_s3, &of_table],
+        );
+        // One that is named for its service is taken as it is.
+        let own = json!({"endpoints": {"s3": "http://h", "dynamodb": "http://h"}, table: "t"});
+        assert_says_at_open(own, &variables(all), [&deprecated]);
+        for variable in ["AWS_S3_ENDPOINT", "AWS_ENDPOINT_URL_DYNAMODB"] {
+            let own = variables([(variable, "http://h"), (name, "true")]);
+            settings(json!({table: "t"}), &own);
+        }
+        let ignored = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true");
+        assert_says_at_open(json!({}), &variables([all[0], all[1], ignored]), []);
+        // S3's own variable is read by Terraform and by the SDK.
+        let own = [("AWS_ENDPOINT_URL_S3", "http://h"), (name, "true")];
+        let of_s3 = of_s3.replace("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3");
+        assert_says_at_open(json!({}), &variables(own), [&of_s3]);
+        assert_says_at_open(json!({}), &variables([own[0], own[1], ignored]), []);
     }
+    let profile = "[default]\nendpoint_url = http://h\nuse_fips_endpoint = true\n";
+    let expected = refused(
+        "A custom endpoint cannot be combined with FIPS",
+        "s3",
+        "endpoint_url of profile \"default\"",
+    );
+    let files = json!({"shared_config_files": ["/f"]});
+    assert_says_at_open(files, &variables([("/f", profile)]), [&expected]);
+}
+
+#[test]
+fn what_is_never_asked_may_be_nowhere() {
+    // STS has the endpoint of all services, S3 its own: only a call of STS would fail.
+    let all = [("AWS_ENDPOINT_URL", "http://h"), (FIPS, "true")];
+    let own = json!({"endpoints.s3": "http://h"});
+    let found = settings(own, &variables(all)).credential_endpoints;
+    let reason = "Invalid Configuration: FIPS and custom endpoint are not supported";
+    assert_eq!(found.sts.unwrap_err(), reason);
+    assert_eq!(found.iam.unwrap_err(), reason);
+}
+
+#[test]
+fn there_is_no_fips_where_the_partition_has_none() {
+    let changes = json!({"region": "cn-north-1", "use_fips_endpoint": true});
+    let expected = "E -: Invalid endpoint configuration / Partition does not support FIPS\n\nThis is about s3 in \
+                    the region cn-north-1 (argument region), with use_fips_endpoint or use_dualstack_endpoint from \
+                    the block, the environment or the profile.";
+    assert_says_at_open(changes, &Variables::default(), [expected]);
+}
+
+#[test]
+fn an_access_point_has_endpoints_of_all_variants() {
+    let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/states";
+    for (fips, dualstack, kind) in [
+        (false, false, ""),
+        (true, false, "-fips"),
+        (false, true, ".dualstack"),
+        (true, true, "-fips.dualstack"),
+    ] {
+        let found = location(json!({
+            "bucket": arn, "region": "us-west-2", "use_fips_endpoint": fips,
+            "use_dualstack_endpoint": dualstack,
+        }));
+        assert_eq!(
+            found.url(),
+            format!("https://states-123456789012.s3-accesspoint{kind}.us-west-2.amazonaws.com")
+        );
+        assert_eq!(found.region, "us-west-2");
+    }
+}
+
+#[test]
+fn iam_identity_center_has_endpoints_of_all_variants() {
+    let file = "[default]\nsso_region = ap-south-1\nsso_start_url = https://s\nsso_account_id = 1\n\
+                sso_role_name = r\nuse_fips_endpoint = true\n";
+    let environment = variables([("/f", file), ("HOME", "/h"), (DUAL, "true")]);
+    let config = block(json!({"shared_config_files": ["/f"]}));
+    let found = resolve(&config, &environment).unwrap();
+    let plan = found.session.parts().0.as_ref().unwrap();
+    let sso = plan.base.sso().unwrap();
+    assert_eq!(
+        sso.portal.value.authority,
+        "portal.sso-fips.ap-south-1.api.aws"
+    );
+    assert_eq!(sso.oidc.authority, "oidc-fips.ap-south-1.api.aws");
+    let explained: Json = serde_json::from_str(&explain(&config, &environment).unwrap()).unwrap();
+    assert_eq!(explained["endpoints"]["sso"]["source"], "default");
+    assert_eq!(
+        explained["endpoints"]["s3"]["url"],
+        "https://s3-fips.dualstack.eu-west-1.amazonaws.com"
+    );
 }
 
 #[test]
@@ -1698,8 +1925,9 @@ fn a_bucket_is_where_its_name_and_the_endpoint_put_it() {
 #[test]
 fn an_access_point_is_reached_in_its_own_region() {
     let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/states";
+    let across = variables([("AWS_S3_USE_ARN_REGION", "TRUE")]);
     for bucket in [arn, &arn.replace('/', ":")] {
-        let found = location(json!({"bucket": bucket}));
+        let found = settings(json!({"bucket": bucket}), &across).bucket_location();
         assert_eq!(
             found.url(),
             "https://states-123456789012.s3-accesspoint.us-west-2.amazonaws.com"
@@ -1709,8 +1937,46 @@ fn an_access_point_is_reached_in_its_own_region() {
             ("us-west-2", "virtual")
         );
     }
-    let found = location(json!({"bucket": arn, "endpoints.s3": "https://h/p"}));
+    let found = location(json!({
+        "bucket": arn, "region": "us-west-2", "endpoints.s3": "https://h/p",
+    }));
     assert_eq!(found.url(), "https://states-123456789012.h/p");
+}
+
+#[test]
+fn an_access_point_of_another_region_needs_leave() {
+    let arn = "arn:aws:s3:us-west-2:123456789012:accesspoint/states";
+    let expected = "E bucket: Invalid Value / Invalid configuration: region from ARN `us-west-2` does not match client \
+                    region `eu-west-1` and UseArnRegion is `false`\n\nFor an access point in another region, set \
+                    AWS_S3_USE_ARN_REGION=true, or s3_use_arn_region = true in the profile.";
+    let switch = "AWS_S3_USE_ARN_REGION";
+    let profile = ("/f", "[default]\ns3_use_arn_region = true\n");
+    let changes = json!({"bucket": arn, "shared_config_files": ["/f"]});
+    for environment in [
+        variables([]),
+        variables([(switch, "false")]),
+        variables([profile, (switch, "false")]),
+    ] {
+        assert_says_at_open(changes.clone(), &environment, [expected]);
+    }
+    let found = settings(changes.clone(), &variables([profile]));
+    assert_eq!(found.bucket_location().region, "us-west-2");
+    // Without the profile nobody can tell.
+    assert_says(changes, &variables([profile]), []);
+    let same = json!({"bucket": arn, "region": null});
+    assert_says_at_open(same, &variables([("AWS_REGION", "fips-us-west-2")]), []);
+    let wrong = "E -: Invalid Value / invalid value for environment variable, AWS_S3_USE_ARN_REGION=1, need true or false";
+    assert_says_at_open(json!({}), &variables([(switch, "1")]), [wrong]);
+}
+
+#[test]
+fn an_access_point_of_another_partition_is_refused() {
+    let arn = "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/states";
+    let expected = format!(
+        "E bucket: Invalid Value / Client was configured for partition `aws` but ARN (`{arn}`) has `aws-cn`"
+    );
+    let across = variables([("AWS_S3_USE_ARN_REGION", "true")]);
+    assert_says_at_open(json!({"bucket": arn}), &across, [&expected]);
 }
 
 #[test]
@@ -1798,6 +2064,26 @@ fn explain_tells_each_value_and_its_source() {
             "diagnostics": [],
         })
     );
+}
+
+#[test]
+fn explain_tells_where_an_access_point_is_asked() {
+    let point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/states";
+    let own = json!("http://h:9000/p");
+    for (endpoint, url, source) in [
+        (
+            Json::Null,
+            "https://s3-accesspoint.eu-west-1.amazonaws.com",
+            "default",
+        ),
+        (own, "http://h:9000/p", "argument endpoints.s3"),
+    ] {
+        let changes = json!({"bucket": point, "endpoints": {"s3": endpoint}});
+        let found = explain(&block(changes), &Variables::default()).unwrap();
+        let found: Json = serde_json::from_str(&found).unwrap();
+        let expected = json!({"url": url, "signing_region": "eu-west-1", "source": source});
+        assert_eq!(found["endpoints"]["s3"], expected);
+    }
 }
 
 #[test]
@@ -1914,8 +2200,10 @@ fn the_schema_is_json_with_every_argument() {
     assert_eq!(row("secret_key")["sensitive"], true);
     assert_eq!(row("endpoint")["deprecated"], "endpoints.s3");
     assert_eq!(row("assume_role.tags")["type"], "map(string)");
-    assert_eq!(row("profile")["supported"], true);
-    assert_eq!(row("use_fips_endpoint")["supported"], false);
+    assert_eq!(
+        row("use_fips_endpoint")["environment"],
+        json!(["AWS_USE_FIPS_ENDPOINT"])
+    );
 }
 
 #[test]
@@ -1939,24 +2227,5 @@ fn the_table_is_sound() {
             let object = SCHEMA.iter().find(|it| it.name == object).unwrap();
             assert_eq!(object.kind, Kind::Object, "{name}");
         }
-    }
-}
-
-#[test]
-fn the_documentation_has_a_row_for_each_argument() {
-    let text = arguments_markdown();
-    for argument in SCHEMA {
-        assert_eq!(
-            text.matches(&format!("\n| `{}` |", argument.name)).count(),
-            1
-        );
-    }
-    assert!(text.contains(
-        "| `region` | string |  | `AWS_REGION`, `AWS_DEFAULT_REGION` | AWS region of the bucket. \
-         |\n"
-    ));
-    assert!(text.contains("| `bucket` | string | required |"));
-    for line in text.lines().filter(|line| line.starts_with('|')) {
-        assert_eq!(line.replace("\\|", "").matches('|').count(), 6, "{line}");
     }
 }

@@ -6,17 +6,18 @@
 //! Every rule looks at its argument alone, so that one run tells all that is wrong. First comes
 //! what Terraform says when it checks a block, then what it says when it opens the backend.
 
-use crate::credentials::{PlanError, ProfileSettings, Session, plan};
+use crate::credentials::{PlanError, Session, plan, set};
 use crate::platform::Surroundings;
 
 use super::block::Block;
 use super::encryption;
-use super::endpoint::{self, Endpoint, Verdict};
 use super::location;
 use super::region;
-use super::schema::{SCHEMA, Support};
+use super::schema::SCHEMA;
+use super::service::Service;
 use super::settings::{RetryMode, Settings, Sourced, is_header_text};
-use super::{Diagnostic, Environment, Severity, credentials, roles};
+use super::shared::Shared;
+use super::{Diagnostic, Environment, Severity, credentials, endpoints, roles};
 
 /// Attempts when neither the block nor the environment limits them: the standard mode of AWS's
 /// SDKs.
@@ -75,7 +76,7 @@ fn apply(
     let assume_role = roles::assume_role(block, diagnostics);
     let web_identity = roles::web_identity(block, environment, diagnostics);
     check_spellings(block, diagnostics);
-    let mut given = |new, old| given_endpoint(block, [new, old], diagnostics);
+    let mut given = |new, old| endpoints::given(block, [new, old], diagnostics);
     let given_s3 = given("endpoints.s3", "endpoint");
     let given_dynamodb = given("endpoints.dynamodb", "dynamodb_endpoint");
     let given_iam = given("endpoints.iam", "iam_endpoint");
@@ -99,7 +100,16 @@ fn apply(
         assume_role: assume_role.or(older_role),
         web_identity,
     };
-    let arguments = credentials::arguments(block, environment, roles, imds, given_sso, diagnostics);
+    let asked = endpoints::asked_variant(block, environment, diagnostics);
+    let arguments = credentials::arguments(
+        block,
+        environment,
+        roles,
+        imds,
+        given_sso,
+        asked,
+        diagnostics,
+    );
     let plan = match surroundings {
         Some(surroundings) => plan(&arguments, surroundings),
         None => Err(PlanError::not_made()),
@@ -113,27 +123,42 @@ fn apply(
         environment,
         profile: plan.as_ref().ok().map(|plan| &plan.settings),
     };
-    let s3_endpoint = given_s3.or_else(|| endpoint_of("endpoints.s3", shared, diagnostics));
+    let s3_endpoint = given_s3.or_else(|| endpoints::of("endpoints.s3", shared, diagnostics));
     let dynamodb_table = non_empty(block, "dynamodb_table");
     // Without a table nobody goes there.
     let dynamodb_endpoint = dynamodb_table.and_then(|_| {
-        given_dynamodb.or_else(|| endpoint_of("endpoints.dynamodb", shared, diagnostics))
+        given_dynamodb.or_else(|| endpoints::of("endpoints.dynamodb", shared, diagnostics))
     });
-    let iam_endpoint = given_iam.or_else(|| endpoint_of("endpoints.iam", shared, diagnostics));
-    let sts_endpoint = given_sts.or_else(|| endpoint_of("endpoints.sts", shared, diagnostics));
-    let uses_aws =
-        s3_endpoint.is_none() || (dynamodb_table.is_some() && dynamodb_endpoint.is_none());
-    check_unsupported_variables(environment, uses_aws, diagnostics);
-    let use_path_style = block.flag("use_path_style") || block.flag("force_path_style");
+    let iam_endpoint = given_iam.or_else(|| endpoints::of("endpoints.iam", shared, diagnostics));
+    let sts_endpoint = given_sts.or_else(|| endpoints::of("endpoints.sts", shared, diagnostics));
+    let variant = shared.variant(asked);
+    let may_cross = shared.may_cross_regions(diagnostics);
     let bucket = block.text("bucket").unwrap_or_default();
-    diagnostics.extend(location::check(bucket, use_path_style));
+    // What a profile may change is judged once it is read.
+    let is_all_read = surroundings.is_some();
+    if let Some(region) = region.as_ref().filter(|_| is_all_read) {
+        let custom = s3_endpoint.as_ref().map(|it| shared.custom_s3(it));
+        endpoints::check_variant(Service::S3, region, variant, custom, diagnostics);
+        if dynamodb_table.is_some() {
+            let custom = dynamodb_endpoint.as_ref().map(|it| (it, it.as_custom()));
+            endpoints::check_variant(Service::DynamoDb, region, variant, custom, diagnostics);
+        }
+    }
+    let use_path_style = block.flag("use_path_style") || block.flag("force_path_style");
+    let of_access_point = || {
+        let region = region.as_ref().filter(|_| is_all_read)?;
+        let (region, _) = variant.of_region(&region.value);
+        location::check_access_point(bucket, &region, may_cross)
+    };
+    diagnostics.extend(location::check(bucket, use_path_style).or_else(of_access_point));
     let acl = acl(block, diagnostics);
     let max_attempts = max_attempts(block, shared, diagnostics);
     let retry_mode = given_mode.or_else(|| retry_mode_of(shared, diagnostics));
-    let user_agent_suffix = user_agent_suffix(environment, diagnostics);
-    let endpoints = credentials::endpoints(
+    let user_agent_suffix = shared.user_agent_suffix(diagnostics);
+    let credential_endpoints = credentials::endpoints(
         block,
         region.as_ref().map_or("", |it| &it.value),
+        variant,
         sts_endpoint.as_ref(),
         iam_endpoint.as_ref(),
         diagnostics,
@@ -141,16 +166,20 @@ fn apply(
 
     // All at once: each early end of its own would bring along code that drops all the rest.
     let texts = block.text("key").zip(block.text("workspace_key_prefix"));
-    let (Some((key, prefix)), Some(region), Some(credential_endpoints), Some(max_attempts)) =
-        (texts, region, endpoints, max_attempts)
+    let (Some((key, prefix)), Some(region), Some(max_attempts)) = (texts, region, max_attempts)
     else {
         return None;
     };
+    let (plain, variant) = variant.of_region(&region.value);
     let settings = Settings {
         bucket: bucket.to_owned(),
         key: key.to_owned(),
         workspace_key_prefix: prefix.to_owned(),
-        region,
+        region: Sourced {
+            value: plain.into_owned(),
+            source: region.source,
+        },
+        variant,
         credential_endpoints,
         credential_attempts: shared.max_attempts().unwrap_or(STANDARD_ATTEMPTS),
         s3_endpoint,
@@ -177,30 +206,6 @@ fn apply(
     })
 }
 
-/// Where settings come from that the block does not have.
-#[derive(Clone, Copy)]
-struct Shared<'a> {
-    environment: &'a dyn Environment,
-    profile: Option<&'a ProfileSettings>,
-}
-
-impl Shared<'_> {
-    /// `AWS_MAX_ATTEMPTS` or the profile's `max_attempts`, if it is a number that makes sense.
-    fn max_attempts(self) -> Option<u32> {
-        match Sourced::from_environment("max_retries", self.environment) {
-            Some(variable) => variable.value.trim().parse().ok(),
-            None => u32::try_from(self.profile?.number("max_attempts").ok()??).ok(),
-        }
-        .filter(|attempts| *attempts > 0)
-    }
-
-    fn ignores_configured_endpoints(self) -> bool {
-        let ignored = "ignore_configured_endpoint_urls";
-        is_true(self.environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-            || self.profile.and_then(|profile| profile.flag(ignored)) == Some(true)
-    }
-}
-
 fn require(block: &Block, environment: &dyn Environment, diagnostics: &mut Vec<Diagnostic>) {
     // A field is required only within its object.
     let is_in_question = |name: &str| match name.split_once('.') {
@@ -209,7 +214,7 @@ fn require(block: &Block, environment: &dyn Environment, diagnostics: &mut Vec<D
     };
     let required = SCHEMA
         .iter()
-        .filter(|it| it.required && it.support == Support::Now && is_in_question(it.name));
+        .filter(|it| it.required && is_in_question(it.name));
     let is_missing = |name: &str| {
         let stands_in =
             || name.contains('.') && Sourced::from_environment(name, environment).is_some();
@@ -306,104 +311,6 @@ fn check_spellings(block: &Block, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The endpoint that the block names, in either spelling.
-fn given_endpoint(
-    block: &Block,
-    spellings: [&'static str; 2],
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Sourced<String>> {
-    // Both are checked before one of them is taken.
-    let [new, old] = spellings.map(|name| {
-        let url = block.text(name)?;
-        let subject = "The value";
-        let url = normalised(url, subject, diagnostics, |it| it.at(name))?;
-        Some(Sourced::argument(name, url))
-    });
-    new.or(old)
-}
-
-/// The endpoint that environment or profile name for an argument.
-fn endpoint_of(
-    argument: &str,
-    shared: Shared<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Sourced<String>> {
-    // This switch is for the variable of all services and for profiles, not for a service's own variables.
-    let is_ignored = shared.ignores_configured_endpoints();
-    let found = match Sourced::from_environment(argument, shared.environment) {
-        Some(found) if found.source == "environment AWS_ENDPOINT_URL" && is_ignored => None,
-        Some(found) => Some(found),
-        None if is_ignored => None,
-        None => {
-            let service = argument.strip_prefix("endpoints.").unwrap_or(argument);
-            let found = shared.profile.and_then(|profile| profile.endpoint(service));
-            found.map(|(url, source)| Sourced {
-                value: url.to_owned(),
-                source,
-            })
-        }
-    }?;
-    let subject = format!("The value of the {}", found.described());
-    let mut said = Vec::new();
-    let value = normalised(&found.value, &subject, &mut said, |it| it);
-    // One variable may stand for several services.
-    said.retain(|it| !diagnostics.contains(it));
-    diagnostics.append(&mut said);
-    Some(Sourced {
-        value: value?,
-        source: found.source,
-    })
-}
-
-/// An endpoint's URL in the one form that the rest of the guest knows. None: it is empty or of no
-/// use.
-fn normalised(
-    url: &str,
-    subject: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-    at: impl Fn(Diagnostic) -> Diagnostic,
-) -> Option<String> {
-    let shown = endpoint::redacted(url);
-    let complete = match endpoint::judge(url) {
-        Verdict::Unparsable(reason) => {
-            let detail = format!("{subject} {shown:?} cannot be parsed as a URL: {reason}");
-            diagnostics.push(at(Diagnostic::error("Invalid Value", detail)));
-            return None;
-        }
-        Verdict::Incomplete(complete) => {
-            let detail = format!(
-                "{subject} should be a valid URL containing at least a scheme and hostname. Had \
-                 {shown:?}.\n\nUsing an incomplete URL, such as a hostname only, may work, but may have \
-                 unexpected behavior."
-            );
-            diagnostics.push(at(Diagnostic::warning("Complete URL Expected", detail)));
-            if url.is_empty() {
-                return None;
-            }
-            complete
-        }
-        Verdict::Complete => url.to_owned(),
-    };
-    match Endpoint::parse(&complete) {
-        Err(reason) => {
-            let detail = format!("{subject} {shown:?} cannot be used as an endpoint: {reason}");
-            diagnostics.push(at(Diagnostic::error("Invalid Value", detail)));
-            None
-        }
-        Ok(endpoint) => {
-            if endpoint.trimmed {
-                let detail = format!(
-                    "{subject} has a user name, a query or a fragment, which requests cannot carry. \
-                     They go to {:?}.",
-                    endpoint.url()
-                );
-                diagnostics.push(at(Diagnostic::warning("Endpoint shortened", detail)));
-            }
-            Some(endpoint.url())
-        }
-    }
-}
-
 /// The argument must be in AWS's table; a variable, and an argument that need not, must fit in a
 /// host's name.
 fn check_region(
@@ -426,12 +333,11 @@ fn check_region(
 
 /// Deprecated variables, used or not.
 fn check_variables(environment: &dyn Environment, diagnostics: &mut Vec<Diagnostic>) {
-    let arguments = SCHEMA.iter().filter(|it| it.support == Support::Now);
-    for variable in arguments.flat_map(|it| it.environment) {
+    for variable in SCHEMA.iter().flat_map(|it| it.environment) {
         let Some(replacement) = variable.deprecated else {
             continue;
         };
-        if is_set(environment, variable.name) {
+        if set(environment, variable.name).is_some() {
             let detail = format!(
                 "The environment variable \"{}\" is deprecated. Use environment variable \"{replacement}\" \
                  instead.",
@@ -441,30 +347,6 @@ fn check_variables(environment: &dyn Environment, diagnostics: &mut Vec<Diagnost
                 "Deprecated Environment Variable",
                 detail,
             ));
-        }
-    }
-}
-
-/// Variables that ask for protection which this version does not give. Passing over them would
-/// send a state otherwise than its owner ordered. `uses_aws`: an endpoint of AWS's is chosen by them.
-fn check_unsupported_variables(
-    environment: &dyn Environment,
-    uses_aws: bool,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let mut refuse = |name: &str| {
-        let detail = format!(
-            "The environment variable \"{name}\" applies to this configuration, but this version of \
-             cofferdam does not support it yet. Unset it if the state does not depend on it."
-        );
-        diagnostics.push(Diagnostic::error(
-            "Environment variable not supported yet",
-            detail,
-        ));
-    };
-    for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
-        if uses_aws && is_true(environment, name) {
-            refuse(name);
         }
     }
 }
@@ -548,32 +430,7 @@ fn retry_mode_of(shared: Shared<'_>, diagnostics: &mut Vec<Diagnostic>) -> Optio
         .ok()
 }
 
-/// What to append to the user agent, as for Terraform.
-fn user_agent_suffix(
-    environment: &dyn Environment,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<String> {
-    let suffix = environment.variable("TF_APPEND_USER_AGENT")?;
-    let suffix = suffix.trim();
-    if !suffix.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        let detail = "The value of the environment variable \"TF_APPEND_USER_AGENT\" has characters that a \
-             header cannot carry. It is left out of the user agent.";
-        diagnostics.push(Diagnostic::warning("User agent not extended", detail));
-        return None;
-    }
-    (!suffix.is_empty()).then(|| suffix.to_owned())
-}
-
 /// A text argument that says something.
 fn non_empty<'b>(block: &'b Block, name: &str) -> Option<&'b str> {
     block.text(name).filter(|text| !text.is_empty())
-}
-
-fn is_set(environment: &dyn Environment, name: &str) -> bool {
-    environment.variable(name).is_some_and(|it| !it.is_empty())
-}
-
-fn is_true(environment: &dyn Environment, name: &str) -> bool {
-    let value = environment.variable(name);
-    value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }

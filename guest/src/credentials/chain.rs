@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::config::{Environment, Service, ServiceLocation, Variant};
+use crate::config::{Asked, Custom, Environment, Service, ServiceLocation, Sourced, Variant};
 use crate::platform::{AccessKey, Surroundings};
 use crate::secret::Secret;
 
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     pub(crate) skip_metadata_api_check: Option<bool>,
     /// `endpoints.sso`: a URL in the form of settings.
     pub(crate) sso_endpoint: Option<String>,
-    pub(crate) variant: Variant,
+    pub(crate) variant: Asked,
 }
 
 /// By which protocol the metadata service is reached.
@@ -117,6 +117,15 @@ impl ProfileSettings {
                 "failed to load {key} from shared config, invalid value {key}={text}, expect integer"
             )
         })
+    }
+
+    /// Which endpoints of AWS's are wanted, where block and environment leave it open.
+    pub(crate) fn variant(&self, asked: Asked) -> Variant {
+        let flag = |asked: Option<bool>, key| asked.or_else(|| self.flag(key)).unwrap_or(false);
+        Variant {
+            fips: flag(asked.fips, "use_fips_endpoint"),
+            dualstack: flag(asked.dualstack, "use_dualstack_endpoint"),
+        }
     }
 
     /// The endpoint of a service, known by its id (`s3`, `sso_oidc`), and where it stands. Not checked.
@@ -245,7 +254,7 @@ impl Chooser<'_> {
             let reason = "keys in the environment come first";
             self.pass_over_token_file(reason);
             self.pass_over_environment_profile(reason);
-            Source::Environment(keys)
+            keys
         } else if let Some(path) = set(self.surroundings, "AWS_WEB_IDENTITY_TOKEN_FILE") {
             let Some(role_arn) = set(self.surroundings, "AWS_ROLE_ARN") else {
                 return Err(
@@ -337,12 +346,12 @@ impl Chooser<'_> {
             .unwrap_or_else(|| mode.endpoint().to_owned());
         let is_disabled = match arguments.skip_metadata_api_check {
             Some(skip) => skip,
-            None => flag(environment, "AWS_EC2_METADATA_DISABLED")?.unwrap_or(false),
+            None => flag(environment, "AWS_EC2_METADATA_DISABLED", TRUE_OR_FALSE)?.unwrap_or(false),
         };
         Ok(ImdsArguments {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             is_disabled,
-            is_v1_disabled: flag(environment, "AWS_EC2_METADATA_V1_DISABLED")?
+            is_v1_disabled: flag(environment, "AWS_EC2_METADATA_V1_DISABLED", TRUE_OR_FALSE)?
                 .or_else(|| settings.flag("ec2_metadata_v1_disabled"))
                 .unwrap_or(false),
         })
@@ -354,30 +363,42 @@ impl Chooser<'_> {
         service: Service,
         region: &str,
         settings: &ProfileSettings,
-    ) -> Result<ServiceLocation, String> {
+    ) -> Result<Sourced<ServiceLocation>, String> {
         let environment = self.surroundings;
-        let (argument, variable) = match service {
-            Service::SsoPortal => (self.arguments.sso_endpoint.clone(), "AWS_ENDPOINT_URL_SSO"),
-            _ => (None, "AWS_ENDPOINT_URL_SSO_OIDC"),
-        };
-        let is_ignored = flag(environment, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? == Some(true)
+        let is_ignored = flag(
+            environment,
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+            TRUE_OR_FALSE,
+        )? == Some(true)
             || settings.flag("ignore_configured_endpoint_urls") == Some(true);
-        let shared = |name| set(environment, name).filter(|_| !is_ignored);
-        let custom = argument
-            // Of the two, Terraform itself looks at the portal's variable only; the other one is the SDK's affair.
+        let named = |name| Some(Sourced::environment(name, set(environment, name)?));
+        let shared = |name| named(name).filter(|_| !is_ignored);
+        // Of the two variables, Terraform itself looks at the portal's only; the other one is the SDK's affair.
+        let own = match service {
+            Service::SsoPortal => (self.arguments.sso_endpoint.clone())
+                .map(|url| Sourced::argument("endpoints.sso", url))
+                .or_else(|| named("AWS_ENDPOINT_URL_SSO")),
+            _ => None,
+        };
+        let is_shared = own.is_none();
+        let configured = own
             .or_else(|| match service {
-                Service::SsoPortal => set(environment, variable),
-                _ => shared(variable),
+                Service::Oidc => shared("AWS_ENDPOINT_URL_SSO_OIDC"),
+                _ => None,
             })
             .or_else(|| shared("AWS_ENDPOINT_URL"))
             .or_else(|| {
-                let (url, _) = settings.endpoint(service.name()).filter(|_| !is_ignored)?;
-                Some(url.to_owned())
+                let (url, source) = settings.endpoint(service.name()).filter(|_| !is_ignored)?;
+                let value = url.to_owned();
+                Some(Sourced { value, source })
             });
-        match custom {
-            Some(url) => service.at(&url, region),
-            None => service.location(region, self.arguments.variant),
-        }
+        let custom = configured.as_ref().map(|it| Custom {
+            url: &it.value,
+            is_shared,
+        });
+        let value = service.locate(region, settings.variant(self.arguments.variant), custom)?;
+        let source = configured.map_or_else(|| "default".to_owned(), |it| it.source);
+        Ok(Sourced { value, source })
     }
 
     fn pass_over(&mut self, source: impl Into<String>, reason: &'static str) {
@@ -439,19 +460,27 @@ impl Chooser<'_> {
     }
 }
 
+/// How the SDK words most choices between the two.
+pub(crate) const TRUE_OR_FALSE: &str = "true or false";
+
 const KEY_IDS: &[&str] = &["AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY"];
 const SECRETS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"];
 
 /// Keys in the environment. Half a pair counts as none.
-pub(super) fn environment_keys(environment: &dyn Environment) -> Option<StaticKeys> {
-    let first = |names: &[&str]| names.iter().find_map(|name| set(environment, name));
-    Some(StaticKeys {
-        key: AccessKey {
-            id: first(KEY_IDS)?,
-            secret: Secret::new(first(SECRETS)?),
-            session_token: set(environment, "AWS_SESSION_TOKEN").map(Secret::new),
+pub(super) fn environment_keys(environment: &dyn Environment) -> Option<Source> {
+    let value = |name: &&'static str| Some((*name, set(environment, name)?));
+    let (variable, id) = KEY_IDS.iter().find_map(value)?;
+    let (_, secret) = SECRETS.iter().find_map(value)?;
+    Some(Source::Environment {
+        variable,
+        keys: StaticKeys {
+            key: AccessKey {
+                id,
+                secret: Secret::new(secret),
+                session_token: set(environment, "AWS_SESSION_TOKEN").map(Secret::new),
+            },
+            account_id: set(environment, "AWS_ACCOUNT_ID"),
         },
-        account_id: set(environment, "AWS_ACCOUNT_ID"),
     })
 }
 
@@ -481,8 +510,12 @@ fn has_standard_keys(environment: &dyn Environment) -> bool {
     names.iter().all(|name| set(environment, name).is_some())
 }
 
-/// A variable that must be `true` or `false`.
-fn flag(environment: &dyn Environment, name: &str) -> Result<Option<bool>, String> {
+/// A variable that must be `true` or `false`. The SDK words the choice in two ways.
+pub(crate) fn flag(
+    environment: &dyn Environment,
+    name: &str,
+    choice: &str,
+) -> Result<Option<bool>, String> {
     let Some(value) = set(environment, name) else {
         return Ok(None);
     };
@@ -490,7 +523,8 @@ fn flag(environment: &dyn Environment, name: &str) -> Result<Option<bool>, Strin
         "true" => Ok(Some(true)),
         "false" => Ok(Some(false)),
         _ => Err(format!(
-            "invalid value for environment variable, {name}={value}, need true or false"
+            "invalid value for environment variable, {name}={}, need {choice}",
+            value.escape_debug()
         )),
     }
 }
@@ -510,7 +544,7 @@ impl fmt::Display for Source {
                     formatter.write_str("environment AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
                 }
             },
-            Source::Environment(_) => formatter.write_str("environment AWS_ACCESS_KEY_ID"),
+            Source::Environment { variable, .. } => write!(formatter, "environment {variable}"),
             Source::HostGiven => formatter.write_str("host"),
             Source::Imds(_) => formatter.write_str("EC2 instance metadata service"),
             Source::Process(process) => {
@@ -557,7 +591,7 @@ impl Source {
             Source::Sso(sso) => Some(&sso.profile),
             Source::WebIdentity(role) => role.profile.as_deref(),
             Source::Container(_)
-            | Source::Environment(_)
+            | Source::Environment { .. }
             | Source::HostGiven
             | Source::Imds(_)
             | Source::Static(_) => None,
@@ -567,9 +601,9 @@ impl Source {
     /// The access key id, where no call is needed to know it. No secret.
     pub(crate) fn access_key_id(&self) -> Option<&str> {
         match self {
-            Source::Environment(keys) | Source::Profile { keys, .. } | Source::Static(keys) => {
-                Some(&keys.key.id)
-            }
+            Source::Environment { keys, .. }
+            | Source::Profile { keys, .. }
+            | Source::Static(keys) => Some(&keys.key.id),
             _ => None,
         }
     }

@@ -270,6 +270,6 @@ fn credentials_paths(
 }
 
 /// A variable that is set to something.
-pub(super) fn set(environment: &dyn Environment, name: &str) -> Option<String> {
+pub(crate) fn set(environment: &dyn Environment, name: &str) -> Option<String> {
     environment.variable(name).filter(|value| !value.is_empty())
 }

@@ -13,7 +13,7 @@ use crate::aws::error::presentable;
 use crate::aws::retry::Cause;
 use crate::config::ServiceLocation;
 use crate::config::endpoint::Endpoint;
-use crate::platform::{Method, TransportError};
+use crate::platform::{Method, Platform, TransportError};
 
 use super::wire::{self, Call, Effort, Failed, Reply, Wire};
 use super::{Credentials, Identity, ImdsArguments, ProviderError, container};
@@ -59,8 +59,6 @@ struct Known {
     is_v1: bool,
     /// A session token, and when it ends on the monotonic clock.
     token: Option<(Zeroizing<String>, Duration)>,
-    /// The newest credentials.
-    credentials: Option<Credentials>,
 }
 
 /// The service, as one configuration reaches it.
@@ -71,21 +69,6 @@ pub(super) struct Imds<'a> {
 }
 
 impl Imds<'_> {
-    /// New credentials; those of before, extended, when the service falters.
-    pub(super) fn credentials(&self) -> Result<Credentials, ProviderError> {
-        let place = self.place()?;
-        match self.new_credentials(&place) {
-            Ok(credentials) => {
-                self.known(|known| known.credentials = Some(credentials.clone()));
-                Ok(credentials)
-            }
-            Err(error) => {
-                let old = self.known(|known| known.credentials.clone());
-                old.map(|old| self.extended(old)).ok_or(error)
-            }
-        }
-    }
-
     /// The instance profile, whose ARN names the account.
     pub(super) fn identity(&self) -> Result<Identity, ProviderError> {
         let place = self.place()?;
@@ -99,7 +82,9 @@ impl Imds<'_> {
         }
     }
 
-    fn new_credentials(&self, place: &ServiceLocation) -> Result<Credentials, ProviderError> {
+    /// New credentials.
+    pub(super) fn credentials(&self) -> Result<Credentials, ProviderError> {
+        let place = &self.place()?;
         let roles = self.get(place, ROLES).map_err(|error| ProviderError {
             message: format!("no EC2 IMDS role found, {}", error.message),
             ..error
@@ -142,15 +127,6 @@ impl Imds<'_> {
         let expires_at = expires_at.ok_or_else(|| failed("the answer has no expiration"))?;
         credentials.expires_at = Some(expires_at.min(longest));
         Ok(credentials)
-    }
-
-    fn extended(&self, mut old: Credentials) -> Credentials {
-        let now = self.wire.platform.now().as_secs();
-        if old.expires_at.is_some_and(|end| end <= now + COMFORTABLE) {
-            let random = self.wire.platform.next_u64() % EXTENSION_SPREAD;
-            old.expires_at = Some(now + COMFORTABLE + random);
-        }
-        old
     }
 
     fn place(&self) -> Result<ServiceLocation, ProviderError> {
@@ -307,6 +283,16 @@ impl Imds<'_> {
         }
         look(&mut known)
     }
+}
+
+/// Credentials of before, for as long as the service falters: AWS goes on taking them then.
+pub(super) fn extended(platform: &dyn Platform, mut old: Credentials) -> Credentials {
+    let now = platform.now().as_secs();
+    if old.expires_at.is_some_and(|end| end <= now + COMFORTABLE) {
+        let random = platform.next_u64() % EXTENSION_SPREAD;
+        old.expires_at = Some(now + COMFORTABLE + random);
+    }
+    old
 }
 
 fn status(failed: &Failed) -> Option<u16> {

@@ -303,6 +303,80 @@ mod tests {
         }
     }
 
+    /// A file that says what was read.
+    fn written(sections: Sections) -> String {
+        let mut text = String::new();
+        for (section, properties) in sections.into_pairs() {
+            text += &format!("[{section}]\n");
+            for (name, property) in properties.into_pairs() {
+                let nested = property.nested.into_pairs();
+                // What goes on in a further line does so behind a blank.
+                let value = property.value.replace('\n', "\n ");
+                text += &format!("{name} = {value}\n");
+                for (name, value) in nested {
+                    text += &format!("  {name} = {value}\n");
+                }
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn a_file_that_is_read_can_be_written_and_read_the_same() {
+        const WORDS: &[&str] = &[
+            "[profile ",
+            "[default]",
+            "]",
+            "\n",
+            "\r\n",
+            "  ",
+            "\t",
+            " = ",
+            "=",
+            ":",
+            " #",
+            ";",
+            "#",
+            "\"",
+            "'",
+            "aws_access_key_id",
+            "s3 =\n  endpoint_url = u\n",
+            "\n  more",
+            "\u{feff}",
+            "\u{a0}",
+            "\u{2003}",
+        ];
+        cofferdam_fuzz::Target::new("ini", WORDS).run(|input| {
+            let text = String::from_utf8_lossy(input);
+            let sections = read(&text);
+            assert!(
+                sections.concat().len() <= text.len() * 40 + 100,
+                "more than was there"
+            );
+            // Values that quotes or comments would change can't be written: this file knows no escapes.
+            let is_plain = !text.contains(['"', '\'', '#', ';', '\r']);
+            let is_ascii = text.is_ascii()
+                && !text.contains(|it: char| it.is_control() && it != '\n' && it != '\t');
+            if is_plain && is_ascii && !text.contains("\n=") && !text.contains("[]") {
+                let again = read(&written(parse(&text)));
+                assert_eq!(again, sections, "{text:?}");
+            }
+            let kinds = sections.iter().map(|line| {
+                let nested = line
+                    .split('=')
+                    .next()
+                    .is_some_and(|name| name.contains('.'));
+                (
+                    nested,
+                    line.contains('\n'),
+                    line.ends_with('|'),
+                    line.ends_with('='),
+                )
+            });
+            cofferdam_fuzz::outcome(kinds.take(6).collect::<Vec<_>>())
+        });
+    }
+
     #[test]
     fn no_text_makes_the_reader_panic() {
         let pieces = [

@@ -18,20 +18,23 @@ mod process;
 mod profile;
 mod services;
 mod session;
+mod shared;
 mod sso;
 mod sts;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub(crate) use chain::{Arguments, ImdsMode, PlanError, ProfileSettings, plan};
-pub(crate) use files::FileArguments;
+pub(crate) use chain::{
+    Arguments, ImdsMode, PlanError, ProfileSettings, TRUE_OR_FALSE, flag, plan,
+};
+pub(crate) use files::{FileArguments, set};
 pub(crate) use imds::Memory;
 pub(crate) use paths::expand;
 pub(crate) use services::{Endpoints, Services};
 pub(crate) use session::{Checks, Outside, Session, others};
 
-use crate::config::ServiceLocation;
+use crate::config::{ServiceLocation, Sourced};
 use crate::contract::ErrorCode;
 use crate::platform::AccessKey;
 pub(crate) use crate::platform::Credentials;
@@ -47,8 +50,11 @@ pub(crate) enum Source {
     },
     /// The endpoint that ECS or EKS gives a container.
     Container(ContainerArguments),
-    /// Keys in the environment.
-    Environment(StaticKeys),
+    /// Keys in the environment, and the variable of their id.
+    Environment {
+        variable: &'static str,
+        keys: StaticKeys,
+    },
     /// What the host lends.
     HostGiven,
     /// The role of the EC2 instance.
@@ -126,13 +132,12 @@ pub(crate) struct SsoArguments {
     /// Name of the section `sso-session`. None: the older form, whose tokens are never refreshed.
     pub(crate) session: Option<String>,
     pub(crate) start_url: String,
-    pub(crate) region: String,
     pub(crate) account_id: String,
     pub(crate) role_name: String,
     /// Where cached tokens are, without a slash at its end: `<home>/.aws/sso/cache`.
     pub(crate) cache_directory: String,
     /// `GetRoleCredentials`.
-    pub(crate) portal: ServiceLocation,
+    pub(crate) portal: Sourced<ServiceLocation>,
     /// `CreateToken`.
     pub(crate) oidc: ServiceLocation,
 }

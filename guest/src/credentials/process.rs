@@ -33,11 +33,14 @@ fn refused(arguments: &ProcessArguments, refusal: Refusal) -> ProviderError {
     let why = match (refusal, arguments.origin) {
         (Refusal::Denied, Origin::BlockFile) => {
             "it stands in a file that the block names, and commands out of such files are not run: \
-             whoever writes the block could run anything. Move the profile to the user's own \
-             ~/.aws/config, or allow it with --allow-credential-process"
+             whoever writes the block could run anything. Move the profile to your own ~/.aws/config, \
+             or allow it with --allow-credential-process"
         }
         (Refusal::Denied, Origin::UserFile) => {
-            "the host of this backend does not run commands. Whoever runs it has to allow it"
+            "the host of this backend does not run it. On a person's own machine, commands out of \
+             ~/.aws/config and ~/.aws/credentials are run, and out of other files with \
+             --allow-credential-process; for a sealed store, none are. Whoever runs it has to allow it, \
+             or lend credentials"
         }
         (Refusal::Failed(reason), _) => {
             let message = format!("error in credential_process of profile \"{profile}\": {reason}");
@@ -52,7 +55,9 @@ fn refused(arguments: &ProcessArguments, refusal: Refusal) -> ProviderError {
 
 fn read(printed: &[u8]) -> Result<Credentials, String> {
     // The parser's messages name what it expected and the place, never the text.
-    let mut object: Value = serde_json::from_slice(printed)
+    let text = str::from_utf8(printed)
+        .map_err(|_| "parse failed of process output: it is not UTF-8".to_owned())?;
+    let mut object: Value = serde_json::from_str(text)
         .map_err(|error| format!("parse failed of process output: {error}"))?;
     if !object.is_object() {
         return Err("parse failed of process output: it is no JSON object".to_owned());

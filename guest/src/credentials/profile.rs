@@ -3,7 +3,7 @@
 //! Profiles lean on each other and may hold several sources at once. Without the SDK's order among them, the same profile
 //! would mean one identity to Terraform and another one here.
 
-use crate::config::{Environment, Service, ServiceLocation};
+use crate::config::{Environment, Service, ServiceLocation, Sourced};
 use crate::platform::AccessKey;
 use crate::secret::Secret;
 
@@ -49,7 +49,7 @@ const SSO_KEYS: [&str; 4] = [
 ];
 
 /// Where a service for credentials is, the region being a profile's.
-pub(super) type Locate<'a> = &'a dyn Fn(Service, &str) -> Result<ServiceLocation, String>;
+pub(super) type Locate<'a> = &'a dyn Fn(Service, &str) -> Result<Sourced<ServiceLocation>, String>;
 
 /// A profile, and what it leans on. None of it is used yet.
 pub(super) struct Profile {
@@ -317,8 +317,7 @@ impl Profile {
             role_name: of(&self.section, "sso_role_name"),
             cache_directory: format!("{home}/.aws/sso/cache"),
             portal: locate(Service::SsoPortal, &region)?,
-            oidc: locate(Service::Oidc, &region)?,
-            region,
+            oidc: locate(Service::Oidc, &region)?.value,
         })
     }
 
@@ -358,7 +357,7 @@ fn credential_source(
     match place {
         "Ec2InstanceMetadata" => Ok(Source::Imds(imds.clone())),
         "Environment" => match chain::environment_keys(environment) {
-            Some(keys) => Ok(Source::Environment(keys)),
+            Some(keys) => Ok(keys),
             None => Err(
                 "static credentials are empty: credential_source is Environment, but \
                  AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set"

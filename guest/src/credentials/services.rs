@@ -30,15 +30,15 @@ pub(crate) struct Services<'a> {
     pub(crate) memory: &'a imds::Memory,
 }
 
-/// Where STS and IAM are.
+/// Where STS and IAM are, or why they are nowhere: that matters only once they are asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     /// For the block's own roles and checks: `sts_region` counts.
-    pub(crate) sts: ServiceLocation,
+    pub(crate) sts: Result<ServiceLocation, String>,
     /// For roles of profiles.
-    pub(crate) sts_of_profiles: ServiceLocation,
+    pub(crate) sts_of_profiles: Result<ServiceLocation, String>,
     /// For the account id, where STS is not to be asked first.
-    pub(crate) iam: ServiceLocation,
+    pub(crate) iam: Result<ServiceLocation, String>,
 }
 
 impl Services<'_> {
@@ -50,15 +50,16 @@ impl Services<'_> {
         }
     }
 
-    fn sts(&self, profile: Option<&String>) -> Sts<'_> {
-        Sts {
+    fn sts(&self, profile: Option<&String>) -> Result<Sts<'_>, ProviderError> {
+        let place = match profile {
+            Some(_) => &self.endpoints.sts_of_profiles,
+            None => &self.endpoints.sts,
+        };
+        Ok(Sts {
             wire: self.wire(),
-            place: match profile {
-                Some(_) => &self.endpoints.sts_of_profiles,
-                None => &self.endpoints.sts,
-            },
+            place: place.as_ref().map_err(ProviderError::new)?,
             attempts: self.attempts,
-        }
+        })
     }
 
     fn instance<'i>(&'i self, arguments: &'i ImdsArguments) -> Imds<'i> {
@@ -78,14 +79,15 @@ impl Providers for Services<'_> {
         credentials: &Credentials,
         instance: Option<&ImdsArguments>,
     ) -> Result<Identity, ProviderError> {
-        let (wire, iam, key) = (self.wire(), &self.endpoints.iam, &credentials.key);
+        let (wire, key) = (self.wire(), &credentials.key);
+        let iam = self.endpoints.iam.as_ref().map_err(ProviderError::new);
         let mut errors = Vec::new();
         let first = match instance {
             Some(arguments) => (self.instance(arguments).identity().map(Some))
                 .map_err(|error| ("EC2 Metadata IAM information", error)),
-            None => {
-                sts::iam_user(wire, iam, key, self.attempts).map_err(|error| ("iam:GetUser", error))
-            }
+            None => (iam.clone())
+                .and_then(|iam| sts::iam_user(wire, iam, key, self.attempts))
+                .map_err(|error| ("iam:GetUser", error)),
         };
         match first {
             Ok(Some(identity)) => return Ok(identity),
@@ -96,7 +98,7 @@ impl Providers for Services<'_> {
             Ok(identity) => return Ok(identity),
             Err(error) => errors.push(("sts:GetCallerIdentity", error)),
         }
-        match sts::iam_role(wire, iam, key, self.attempts) {
+        match iam.and_then(|iam| sts::iam_role(wire, iam, key, self.attempts)) {
             Ok(identity) => return Ok(identity),
             Err(error) => errors.push(("iam:ListRoles", error)),
         }
@@ -123,19 +125,19 @@ impl Providers for Services<'_> {
         role: &RoleArguments,
         from: &Credentials,
     ) -> Result<Credentials, ProviderError> {
-        self.sts(role.profile.as_ref()).assume_role(role, from)
+        self.sts(role.profile.as_ref())?.assume_role(role, from)
     }
 
     fn assume_role_with_web_identity(
         &self,
         role: &WebIdentityArguments,
     ) -> Result<Credentials, ProviderError> {
-        self.sts(role.profile.as_ref())
+        self.sts(role.profile.as_ref())?
             .assume_role_with_web_identity(role)
     }
 
     fn caller_identity(&self, credentials: &Credentials) -> Result<Identity, ProviderError> {
-        self.sts(None).caller_identity(&credentials.key)
+        self.sts(None)?.caller_identity(&credentials.key)
     }
 
     fn container(&self, arguments: &ContainerArguments) -> Result<Credentials, ProviderError> {

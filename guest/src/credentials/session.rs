@@ -2,16 +2,23 @@
 //!
 //! An apply outlives the credentials of a role. Without renewal, the state of what it did could not be written at its end.
 //! Without the check of the account, it would be written into somebody else's.
+//!
+//! What one instance of a store fetched and checked, the others take over where the host shares it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::platform::{AccessKey, Platform};
 
 use super::chain::{PassedOver, Plan, PlanError};
-use super::{Credentials, ProviderError, Providers, RoleArguments, Source, process};
+use super::{
+    Credentials, ProviderError, Providers, RoleArguments, Source, StaticKeys, imds, process, shared,
+};
 
 /// Containers' credentials are renewed so long before their end. Seconds. All others last to their end.
 const CONTAINER_WINDOW: u64 = 300;
+
+/// How often credentials of other instances are looked at. Each look finds others than the last, or that there are none.
+const SHARED_READS: u32 = 3;
 
 /// What must hold of the credentials before they are used.
 #[derive(Clone, Debug, Default)]
@@ -69,13 +76,18 @@ impl Session {
         (&self.plan, self.role.as_ref())
     }
 
+    /// `allowed_account_ids`.
+    pub(crate) fn allowed_accounts(&self) -> &[String] {
+        &self.checks.allowed_accounts
+    }
+
     /// Credentials that are good now, of an account to work in.
     ///
     /// # Errors
     /// Which source was chosen, why it failed, and what was passed over.
     pub(crate) fn credentials(&self, outside: Outside<'_>) -> Result<Credentials, ProviderError> {
         let mut kept = self.kept();
-        self.fetch(outside, &mut kept)
+        self.good(outside, &mut kept, None)
     }
 
     /// Others, after a service refused these as expired. None: there are no others.
@@ -88,17 +100,71 @@ impl Session {
         outside: Outside<'_>,
     ) -> Result<Option<Credentials>, ProviderError> {
         let mut kept = self.kept();
-        // Another call may have renewed them meanwhile.
-        let outermost = kept.layers.first().and_then(Option::as_ref);
-        if outermost.is_none_or(|outermost| is_same(&outermost.key, refused)) {
-            kept.layers.clear();
-        }
-        let fresh = self.fetch(outside, &mut kept)?;
+        let fresh = self.good(outside, &mut kept, Some(refused))?;
         Ok(Some(fresh).filter(|fresh| !is_same(&fresh.key, refused)))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this instance has, else what another one has, else fresh ones; never those that were refused, unless there
+    /// are no others.
+    fn good(
+        &self,
+        outside: Outside<'_>,
+        kept: &mut Kept,
+        refused: Option<&AccessKey>,
+    ) -> Result<Credentials, ProviderError> {
+        let is_refused = |it: &Credentials| refused.is_some_and(|key| is_same(key, &it.key));
+        let at_hand = |kept: &Kept| {
+            let found = kept.is_checked.then(|| self.at_hand(outside, kept));
+            found.flatten().filter(|it| !is_refused(it))
+        };
+        if let Some(credentials) = at_hand(kept) {
+            return Ok(credentials);
+        }
+        if !(kept.is_checked && self.is_fixed()) {
+            for _ in 0..SHARED_READS {
+                let Some(layers) = shared::read(outside.platform) else {
+                    break;
+                };
+                (kept.layers, kept.is_checked) = (layers, true);
+                match at_hand(kept) {
+                    Some(credentials) => return Ok(credentials),
+                    None => shared::discard(outside.platform),
+                }
+            }
+        }
+        if refused.is_some() {
+            kept.layers.clear();
+        }
+        let credentials = self.fetch(outside, kept)?;
+        shared::offer(outside.platform, &kept.layers);
+        Ok(credentials)
+    }
+
+    /// Keys that nobody has to be asked for, and that are never others.
+    fn is_fixed(&self) -> bool {
+        let plan = self.plan.as_ref().ok();
+        self.role.is_none() && plan.is_some_and(|plan| plan.base.keys().is_some())
+    }
+
+    /// What can be used without asking any service.
+    fn at_hand(&self, outside: Outside<'_>, kept: &Kept) -> Option<Credentials> {
+        let mut window = 0;
+        if self.role.is_none() {
+            if let Some(lent) = outside.platform.credentials() {
+                return Some(lent);
+            }
+            let base = &self.plan.as_ref().ok()?.base;
+            if let Some(keys) = base.keys() {
+                return Some(keys.credentials());
+            }
+            window = base.window();
+        }
+        let outermost = kept.layers.first()?.as_ref()?;
+        is_good(outermost, outside, window).then(|| outermost.clone())
     }
 
     fn fetch(&self, outside: Outside<'_>, kept: &mut Kept) -> Result<Credentials, ProviderError> {
@@ -108,8 +174,12 @@ impl Session {
             layers: &mut kept.layers,
             is_lent: false,
         };
-        let credentials = fetcher.outermost().map_err(|error| self.explained(error))?;
+        let fetched = fetcher.outermost();
         let is_lent = fetcher.is_lent;
+        let credentials = fetched.map_err(|error| match is_lent {
+            true => lent(error),
+            false => self.explained(error),
+        })?;
         if !kept.is_checked {
             if let Err(error) = self.check(outside, &credentials, is_lent) {
                 kept.layers.clear();
@@ -188,6 +258,12 @@ impl Session {
     }
 }
 
+/// Says that the role was assumed with what the host lends: nothing else was looked at.
+fn lent(mut error: ProviderError) -> ProviderError {
+    error.message.push_str(". Chosen: the host's credentials");
+    error
+}
+
 /// What was passed over and looked at, as sentences behind a text without a stop.
 pub(crate) fn others(passed_over: &[PassedOver], looked_at: &[String]) -> String {
     let mut text = String::new();
@@ -242,11 +318,7 @@ impl Fetcher<'_> {
             platform,
             providers,
         } = self.outside;
-        let window = match source {
-            Source::Container(_) => CONTAINER_WINDOW,
-            _ => 0,
-        };
-        if let Some(kept) = self.good(layer, window) {
+        if let Some(kept) = self.good(layer, source.window()) {
             return Ok(kept);
         }
         let fresh = match source {
@@ -255,18 +327,19 @@ impl Fetcher<'_> {
                 providers.assume_role(role, &from)?
             }
             Source::Container(container) => providers.container(container)?,
-            Source::Environment(keys) | Source::Profile { keys, .. } | Source::Static(keys) => {
-                return Ok(Credentials {
-                    key: keys.key.clone(),
-                    expires_at: None,
-                    account_id: keys.account_id.clone(),
-                });
+            Source::Environment { keys, .. }
+            | Source::Profile { keys, .. }
+            | Source::Static(keys) => {
+                return Ok(keys.credentials());
             }
             Source::HostGiven => {
                 let lent = platform.credentials();
                 return lent.ok_or_else(|| ProviderError::new("the host lends no credentials"));
             }
-            Source::Imds(instance) => providers.imds(instance)?,
+            Source::Imds(instance) => match (providers.imds(instance), self.layers.get(layer)) {
+                (Err(_), Some(Some(old))) => imds::extended(platform, old.clone()),
+                (fetched, _) => fetched?,
+            },
             Source::Process(command) => process::credentials(platform, command)?,
             Source::Sso(sso) => providers.sso(sso)?,
             Source::WebIdentity(role) => providers.assume_role_with_web_identity(role)?,
@@ -277,11 +350,7 @@ impl Fetcher<'_> {
     /// What is kept, if it is good for longer than so many seconds.
     fn good(&self, layer: usize, window: u64) -> Option<Credentials> {
         let kept = self.layers.get(layer)?.as_ref()?;
-        let now = self.outside.platform.now().as_secs();
-        let is_good = kept
-            .expires_at
-            .is_none_or(|end| now < end.saturating_sub(window));
-        is_good.then(|| kept.clone())
+        is_good(kept, self.outside, window).then(|| kept.clone())
     }
 
     fn keep(&mut self, layer: usize, fresh: Credentials) -> Credentials {
@@ -293,6 +362,43 @@ impl Fetcher<'_> {
         }
         fresh
     }
+}
+
+impl Source {
+    /// Keys that are there without asking anybody.
+    fn keys(&self) -> Option<&StaticKeys> {
+        match self {
+            Self::Environment { keys, .. } | Self::Profile { keys, .. } | Self::Static(keys) => {
+                Some(keys)
+            }
+            _ => None,
+        }
+    }
+
+    /// How long before their end its credentials are renewed. Seconds.
+    fn window(&self) -> u64 {
+        match self {
+            Self::Container(_) => CONTAINER_WINDOW,
+            _ => 0,
+        }
+    }
+}
+
+impl StaticKeys {
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            key: self.key.clone(),
+            expires_at: None,
+            account_id: self.account_id.clone(),
+        }
+    }
+}
+
+/// Whether credentials are good for longer than so many seconds.
+fn is_good(credentials: &Credentials, outside: Outside<'_>, window: u64) -> bool {
+    let now = outside.platform.now().as_secs();
+    let end = credentials.expires_at;
+    end.is_none_or(|end| now < end.saturating_sub(window))
 }
 
 /// The fifth part of an ARN.

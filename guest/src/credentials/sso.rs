@@ -36,7 +36,8 @@ impl Sso<'_> {
         let token = self.token()?;
         let token = token.expose();
         let arguments = self.arguments;
-        let prefix = arguments.portal.path.trim_end_matches('/');
+        let portal = &arguments.portal.value;
+        let prefix = portal.path.trim_end_matches('/');
         let mut path = format!("{prefix}/federation/credentials?account_id=");
         encode(&mut path, &arguments.account_id);
         path.push_str("&role_name=");
@@ -45,7 +46,7 @@ impl Sso<'_> {
         let call = Call {
             operation: GET_ROLE_CREDENTIALS,
             method: Method::Get,
-            place: &arguments.portal,
+            place: portal,
             path_and_query: &path,
             headers: vec![wire::header("x-amz-sso_bearer_token", token)],
             body: None,

@@ -244,6 +244,11 @@ fn identity(call: &Call<'_>, arn: Option<String>) -> Result<Identity, ProviderEr
 /// The error of STS, and what to do about it. `role`: the one to be assumed, or nothing.
 fn explained(call: &Call<'_>, failed: &Failed, role: &str) -> ProviderError {
     let mut error = wire::error(call, failed);
+    if !role.is_empty() {
+        // The message begins with the operation.
+        let place = call.operation.len().min(error.message.len());
+        error.message.insert_str(place, &format!(" of {role}"));
+    }
     let Some(refusal) = failed.refusal() else {
         return error;
     };

@@ -104,7 +104,7 @@ fn exactly_one_source_is_chosen_in_terraforms_order() {
             "by any of their names",
             &none,
             vec![("AWS_ACCESS_KEY", "A"), ("AWS_SECRET_ACCESS_KEY", "C")],
-            "environment AWS_ACCESS_KEY_ID",
+            "environment AWS_ACCESS_KEY",
         ),
         (
             "half a pair is none",
@@ -653,13 +653,24 @@ fn the_endpoints_of_sso_follow_their_own_variables_and_the_files() {
         ..profile("p")
     };
     let none = profile("p");
-    for (arguments, variables, expected) in [
-        (&none, vec![], "http://sso http://all"),
-        (&argument, vec![], "http://argument http://all"),
+    for (arguments, variables, expected, source) in [
+        (
+            &none,
+            vec![],
+            "http://sso http://all",
+            "services section of profile p",
+        ),
+        (
+            &argument,
+            vec![],
+            "http://argument http://all",
+            "argument endpoints.sso",
+        ),
         (
             &none,
             vec![("AWS_ENDPOINT_URL", "http://env:1")],
             "http://env:1 http://env:1",
+            "environment AWS_ENDPOINT_URL",
         ),
         (
             &none,
@@ -668,6 +679,7 @@ fn the_endpoints_of_sso_follow_their_own_variables_and_the_files() {
                 ("AWS_ENDPOINT_URL_SSO_OIDC", "http://b"),
             ],
             "http://a http://b",
+            "environment AWS_ENDPOINT_URL_SSO",
         ),
         (
             &none,
@@ -676,6 +688,7 @@ fn the_endpoints_of_sso_follow_their_own_variables_and_the_files() {
                 ("AWS_ENDPOINT_URL", "http://env"),
             ],
             "https://portal.sso.eu-west-1.amazonaws.com https://oidc.eu-west-1.amazonaws.com",
+            "default",
         ),
     ] {
         let found = plan(arguments, &machine(&variables, config, "")).unwrap();
@@ -683,7 +696,9 @@ fn the_endpoints_of_sso_follow_their_own_variables_and_the_files() {
             panic!("{:?}", found.base);
         };
         let url = |it: &ServiceLocation| format!("{}://{}", it.scheme, it.authority);
-        assert_eq!(format!("{} {}", url(&sso.portal), url(&sso.oidc)), expected);
+        let found = format!("{} {}", url(&sso.portal.value), url(&sso.oidc));
+        assert_eq!(found, expected);
+        assert_eq!(sso.portal.source, source);
         assert_eq!(sso.cache_directory, "/home/me/.aws/sso/cache");
     }
 }
@@ -775,6 +790,22 @@ fn credentials_that_come_expired_are_used_once() {
     let run = Run::new(machine(&[], "", ""), &Arguments::default(), unchecked());
     run.fake.life.set(0);
     assert_eq!(run.id(), "ASIA1");
+    assert_eq!(run.id(), "ASIA2");
+}
+
+#[test]
+fn an_instances_credentials_outlive_a_metadata_service_that_falters_unless_they_are_refused() {
+    let run = Run::new(machine(&[], "", ""), &Arguments::default(), unchecked());
+    assert_eq!(run.id(), "ASIA1");
+    run.fake.now.set(run.fake.now.get() + 3600);
+    run.fake.outage.set(Some("no answer"));
+    let old = run.session.credentials(run.outside()).unwrap();
+    // By 5 to 15 minutes.
+    let end = Some(run.fake.now.get() + 300);
+    assert_eq!((old.key.id.as_str(), old.expires_at), ("ASIA1", end));
+    let refused = run.session.renewed(&old.key, run.outside());
+    assert!(refused.is_err());
+    run.fake.outage.set(None);
     assert_eq!(run.id(), "ASIA2");
 }
 

@@ -260,7 +260,9 @@ pub(super) fn json_of(fields: &[(&str, &Value)]) -> Zeroizing<String> {
         if json.len() > 1 {
             json.push(',');
         }
-        json.push_str(&format!("{}:{value}", Value::from(*name)));
+        json.push_str(&crate::json::text(&Value::from(*name)));
+        json.push(':');
+        json.push_str(&Zeroizing::new(crate::json::text(value)));
     }
     json.push('}');
     json

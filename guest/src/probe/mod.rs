@@ -107,10 +107,7 @@ impl<'a, P: Platform> Probe<'a, P> {
     /// # Errors
     /// Nothing could be found out.
     pub(crate) fn run(mut self, options: ProbeOptions) -> Result<String, Error> {
-        let settings = &self.settings;
-        let bucket = options.even_aws || !is_aws(settings.s3_endpoint.as_ref());
-        let table = self.table.is_some()
-            && (options.even_aws || !is_aws(settings.dynamodb_endpoint.as_ref()));
+        let [bucket, table] = tried_out(&self.settings, options.even_aws);
         self.report.probed = bucket || table;
         if self.report.probed {
             self.report.rounds = self.rounds;
@@ -363,6 +360,15 @@ fn is_unsupported(error: &StoreError) -> bool {
         "" | "BadRequest" | "InvalidArgument" | "InvalidHeader" | "InvalidRequest"
     );
     error.is_not_implemented() || (error.status == 400 && is_about_request)
+}
+
+/// Whether the bucket is tried out, and whether the table is.
+pub(crate) fn tried_out(settings: &Settings, even_aws: bool) -> [bool; 2] {
+    [
+        even_aws || !is_aws(settings.s3_endpoint.as_ref()),
+        settings.dynamodb_table.is_some()
+            && (even_aws || !is_aws(settings.dynamodb_endpoint.as_ref())),
+    ]
 }
 
 /// Whether an endpoint is one of AWS's own, also when the configuration spells it out.

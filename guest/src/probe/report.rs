@@ -3,7 +3,9 @@
 //! The verdict is the worst that any check leaves possible: a probe that forgot one, or took "forbidden" for "fine",
 //! would call a store safe on which two writers can hold one lock.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::json;
 
 /// Whether locks are safe in a store; the worst one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,39 +197,43 @@ impl Report {
             .checks
             .iter()
             .map(|check| {
-                json!({
-                    "name": check.name,
-                    "outcome": check.outcome.name(),
-                    "detail": check.detail,
-                    "latency_ms": check.latency,
-                })
+                json::object([
+                    ("name", check.name.into()),
+                    ("outcome", check.outcome.name().into()),
+                    ("detail", check.detail.as_str().into()),
+                    ("latency_ms", check.latency.into()),
+                ])
             })
             .collect();
         let mean = |verb: Verb| {
             let latency = &self.latencies[verb as usize];
-            latency.total.checked_div(latency.count)
+            Value::from(latency.total.checked_div(latency.count))
         };
-        json!({
-            "format_version": "1",
-            "verdict": self.verdict().name(),
-            "reasons": reasons,
-            "endpoint": self.endpoint,
-            "bucket": self.bucket,
-            "rounds": self.rounds,
-            "contenders": self.contenders,
-            "probed": self.probed,
-            "checks": checks,
-            "versioning": { "status": self.versioning, "advice": self.versioning_advice },
-            "clock_skew_seconds": self.clock_skew,
-            "latency_ms": {
-                "put": mean(Verb::Put),
-                "get": mean(Verb::Get),
-                "delete": mean(Verb::Delete),
-                "list": mean(Verb::List),
-            },
-            "dynamodb": self.dynamodb,
-            "suggestions": self.suggestions,
-        })
-        .to_string()
+        let versioning = [
+            ("status", self.versioning.into()),
+            ("advice", self.versioning_advice.clone().into()),
+        ];
+        let latency = [
+            ("put", mean(Verb::Put)),
+            ("get", mean(Verb::Get)),
+            ("delete", mean(Verb::Delete)),
+            ("list", mean(Verb::List)),
+        ];
+        json::text(&json::object([
+            ("format_version", "1".into()),
+            ("verdict", self.verdict().name().into()),
+            ("reasons", reasons.into()),
+            ("endpoint", self.endpoint.as_str().into()),
+            ("bucket", self.bucket.as_str().into()),
+            ("rounds", self.rounds.into()),
+            ("contenders", self.contenders.into()),
+            ("probed", self.probed.into()),
+            ("checks", checks.into()),
+            ("versioning", json::object(versioning)),
+            ("clock_skew_seconds", self.clock_skew.into()),
+            ("latency_ms", json::object(latency)),
+            ("dynamodb", self.dynamodb.clone()),
+            ("suggestions", self.suggestions.clone().into()),
+        ]))
     }
 }

@@ -1,10 +1,11 @@
 //! The steps on the DynamoDB table, which keeps locks and digests.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::aws::http::Answer;
 use crate::aws::retry::Cause;
 use crate::dynamodb::{Attribute, DynamoDb, ItemCondition, PARTITION_KEY, TableDescription};
+use crate::json;
 use crate::operation::Operation;
 use crate::platform::Platform;
 
@@ -39,20 +40,20 @@ impl<P: Platform> Probe<'_, P> {
                     self.report.not_tested(SHAPE, Verdict::Safe, told.clone());
                 }
                 let key_schema_ok = if is_missing {
-                    json!(false)
+                    Value::Bool(false)
                 } else {
                     Value::Null
                 };
                 (Value::Null, key_schema_ok, told)
             }
         };
-        let is_usable = key_schema_ok != json!(false);
-        self.report.dynamodb = json!({
-            "table": table.table,
-            "status": status,
-            "key_schema_ok": key_schema_ok,
-            "detail": detail,
-        });
+        let is_usable = key_schema_ok != Value::Bool(false);
+        self.report.dynamodb = json::object([
+            ("table", table.table.into()),
+            ("status", status),
+            ("key_schema_ok", key_schema_ok),
+            ("detail", detail.into()),
+        ]);
         if !(try_out && is_usable) {
             return;
         }
@@ -65,7 +66,7 @@ impl<P: Platform> Probe<'_, P> {
     }
 
     fn judge_shape(&mut self, description: &TableDescription) -> (Value, Value, String) {
-        let status = json!(description.status);
+        let status = description.status.as_str().into();
         let is_right = match description.key.as_slice() {
             [part] => part.name == PARTITION_KEY && part.kind == "S" && part.is_partition_key,
             _ => false,
@@ -85,7 +86,7 @@ impl<P: Platform> Probe<'_, P> {
                 parts.collect::<Vec<_>>().join(", ")
             );
             self.report.failed(SHAPE, Verdict::Unsafe, detail.clone());
-            return (status, json!(false), detail);
+            return (status, false.into(), detail);
         }
         let detail = match description.status.as_str() {
             "ACTIVE" | "UPDATING" => {
@@ -100,7 +101,7 @@ impl<P: Platform> Probe<'_, P> {
                 detail
             }
         };
-        (status, json!(true), detail)
+        (status, true.into(), detail)
     }
 
     fn try_table(&mut self, table: &DynamoDb<'_, P>) {
@@ -164,9 +165,7 @@ impl<P: Platform> Probe<'_, P> {
                 .iter()
                 .map(|record| {
                     let condition = ItemCondition::Absent;
-                    table
-                        .put_body(&item, Attribute::Info, record, condition)
-                        .to_string()
+                    json::text(&table.put_body(&item, Attribute::Info, record, condition))
                 })
                 .collect();
             let requests: Vec<_> = bodies
@@ -240,9 +239,7 @@ impl<P: Platform> Probe<'_, P> {
         record: &str,
         condition: ItemCondition<'_>,
     ) -> Result<Answer, Cause> {
-        let body = table
-            .put_body(item, Attribute::Info, record, condition)
-            .to_string();
+        let body = json::text(&table.put_body(item, Attribute::Info, record, condition));
         let (answer, _) = self.once(table.request(Operation::PutItem, &body));
         self.note(None, &answer);
         answer

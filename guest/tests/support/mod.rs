@@ -107,7 +107,12 @@ pub struct World {
     pub files: HashMap<String, Vec<u8>>,
     /// What a command prints. All others are denied.
     pub commands: HashMap<String, Vec<u8>>,
+    /// Whether the host lets instances share their credentials.
+    pub shares: bool,
 }
+
+/// Under which name.
+const SHARED: &str = "\0credentials";
 
 /// A request as it was sent.
 #[derive(Clone)]
@@ -292,11 +297,21 @@ impl Surroundings for Fake {
 
     fn read_file(&self, path: &str) -> Result<Vec<u8>, Refusal> {
         let world = self.world();
+        if path == SHARED && !world.shares {
+            return Err(Refusal::Denied);
+        }
         world.files.get(path).cloned().ok_or(Refusal::NotFound)
     }
 
     fn replace_file(&self, path: &str, bytes: &[u8]) -> Result<(), Refusal> {
         let mut world = self.world();
+        if path == SHARED && !world.shares {
+            return Err(Refusal::Denied);
+        }
+        if path == SHARED && bytes.is_empty() {
+            world.files.remove(path);
+            return Ok(());
+        }
         world.files.insert(path.to_owned(), bytes.to_vec());
         Ok(())
     }

@@ -76,9 +76,9 @@ impl Recorder {
             slept: Cell::default(),
             latency: Cell::default(),
             endpoints: Endpoints {
-                sts: place(Service::Sts),
-                sts_of_profiles,
-                iam: place(Service::Iam),
+                sts: Ok(place(Service::Sts)),
+                sts_of_profiles: Ok(sts_of_profiles),
+                iam: Ok(place(Service::Iam)),
             },
             memory: Memory::default(),
         }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::config::ServiceLocation;
+use crate::config::{ServiceLocation, Sourced};
 use crate::contract::ErrorCode;
 use crate::credentials::{
     ContainerAddress, ContainerArguments, ImdsArguments, Providers, RoleArguments, SsoArguments,
@@ -381,11 +381,10 @@ fn sso() -> SsoArguments {
         profile: "dev".to_owned(),
         session: Some("s".to_owned()),
         start_url: "https://example.awsapps.com/start#/".to_owned(),
-        region: "eu-west-1".to_owned(),
         account_id: "123456789012".to_owned(),
         role_name: "Admin&x".to_owned(),
         cache_directory: "/home/ann/.aws/sso/cache".to_owned(),
-        portal: place("portal.test"),
+        portal: Sourced::argument("endpoints.sso", place("portal.test")),
         oidc: place("oidc.test"),
     }
 }
@@ -933,40 +932,4 @@ fn an_instance_without_usable_credentials_says_why() {
         assert!(error.message.contains(why), "{}", error.message);
         recorder.sent();
     }
-}
-
-#[test]
-fn credentials_outlive_a_metadata_service_that_falters() {
-    let recorder = Recorder::new();
-    let services = recorder.services();
-    recorder
-        .answer_with(200, &TTL, "token")
-        .answer(200, "my-role");
-    recorder.answer(200, &instance_answer("2026-11-23T01:35:24Z"));
-    assert_eq!(
-        services.imds(&imds()).unwrap().expires_at,
-        Some(START + 600)
-    );
-    // Still good for 6 minutes: kept as they are.
-    recorder.pass(240);
-    recorder.answer(404, "");
-    assert_eq!(
-        services.imds(&imds()).unwrap().expires_at,
-        Some(START + 600)
-    );
-    // About to end: extended by 5 to 15 minutes.
-    recorder.pass(350);
-    recorder.answer_with(200, &TTL, "token").answer(404, "");
-    let extended = services.imds(&imds()).unwrap();
-    let now = START + 590;
-    let end = extended.expires_at.unwrap();
-    assert!((now + 300..now + 900).contains(&end), "{}", end - now);
-    recorder.sent();
-    // Another service's credentials are not lent out.
-    let other = ImdsArguments {
-        endpoint: "http://127.0.0.1:1".to_owned(),
-        ..imds()
-    };
-    recorder.answer(404, "").answer(404, "");
-    refused(services.imds(&other));
 }
