@@ -13,15 +13,17 @@ use s3s::auth::SecretKey;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::access::{AccessKey, service};
+use super::access::{OwnKey, service};
 use super::contents::Contents;
 use super::disk::Disk;
 use super::dynamo::{self, Definition};
 use super::faults::Faults;
+use super::keyring::Keyring;
 use super::log::{Caller, Log};
 use super::misbehaviour::Misbehaviour;
 use super::operations::Operations;
 use super::server::Server;
+use super::sts::Role;
 use super::versions::{Settings, Versioning};
 use super::{DevStore, io_error};
 
@@ -35,7 +37,8 @@ pub struct DevStoreBuilder {
     bucket: String,
     table: String,
     region: String,
-    key: Option<AccessKey>,
+    key: Option<OwnKey>,
+    roles: Vec<Role>,
     recording: bool,
     versioning: bool,
     object_lock: bool,
@@ -53,6 +56,7 @@ impl DevStoreBuilder {
             table: "tfstate-locks".to_owned(),
             region: "us-east-1".to_owned(),
             key: None,
+            roles: Vec::new(),
             recording: true,
             versioning: false,
             object_lock: false,
@@ -99,12 +103,19 @@ impl DevStoreBuilder {
         self
     }
 
-    /// The only key that may sign requests. Default: generated at random, anew at every start.
+    /// The key that may sign requests; further ones are those of roles. Default: generated at random, anew at every start.
     pub fn credentials(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
-        self.key = Some(AccessKey {
+        self.key = Some(OwnKey {
             id: id.into(),
             secret: SecretKey::from(secret.into()),
         });
+        self
+    }
+
+    /// A role that may be assumed. Default: every role of the account may, by anybody who has a key or a web identity
+    /// token; once one is named, only those that are.
+    pub fn role(mut self, role: Role) -> Self {
+        self.roles.push(role);
         self
     }
 
@@ -207,13 +218,14 @@ impl DevStoreBuilder {
                 .create_table(&Caller::default(), Definition::for_locks(&self.table))
                 .map_err(dynamo::Error::into_io)?;
         }
-        let key = self.key.unwrap_or_else(AccessKey::random);
+        let key = self.key.unwrap_or_else(OwnKey::random);
+        let keys = Arc::new(Keyring::new(key.clone()));
         let service = |largest_skew: Option<u32>| {
             let operations = Operations {
                 contents: Arc::clone(&contents),
                 region: self.region.clone(),
             };
-            service(operations, key.clone(), largest_skew)
+            service(operations, &keys, largest_skew)
         };
         let faults = Faults::default();
         faults.misbehave(self.misbehaviours);
@@ -223,7 +235,8 @@ impl DevStoreBuilder {
             contents: Arc::clone(&contents),
             bucket: self.bucket,
             table: self.table,
-            key: key.clone(),
+            keys,
+            roles: self.roles,
             region: self.region.clone(),
             faults,
             log: Log::default(),

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::dynamo;
 use super::faults::{Instead, Plan};
 use super::server::{AnswerBody, Server};
+use super::sts;
 use super::target::{Scope, Service, Target, checksum_header, signing_time};
 
 /// How far a signature's time may be off; S3's number.
@@ -68,6 +69,7 @@ impl Server {
                         "ProvisionedThroughputExceededException",
                     ),
                     Service::S3 => (StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
+                    Service::Sts => (StatusCode::BAD_REQUEST, "Throttling"),
                 };
                 return Early::error(
                     service,
@@ -79,7 +81,8 @@ impl Server {
             }
             None => {}
         }
-        if service == Service::DynamoDb {
+        // The others check time and region with the signature.
+        if service != Service::S3 {
             return Early::None;
         }
         if let Some(skew) = plan.skew_seconds
@@ -153,9 +156,16 @@ impl Early {
         message: &str,
         more: &[(&str, &str)],
     ) -> Self {
-        if service == Service::DynamoDb {
-            let error = dynamo::Error::dynamo(code, message);
-            return Self::Answer(Box::new(error.answer(Some(status))));
+        match service {
+            Service::DynamoDb => {
+                let error = dynamo::Error::dynamo(code, message);
+                return Self::Answer(Box::new(error.answer(Some(status))));
+            }
+            Service::S3 => {}
+            Service::Sts => {
+                let error = sts::Error::new(status, code, message);
+                return Self::Answer(Box::new(error.answer()));
+            }
         }
         let mut xml = Vec::from(*br#"<?xml version="1.0" encoding="UTF-8"?>"#);
         let written = s3s::xml::Serializer::new(&mut xml).element("Error", |s| {

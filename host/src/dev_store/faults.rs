@@ -111,7 +111,7 @@ pub enum Fault {
     },
     /// A listing shows the bucket as it was before the newest change to it.
     StaleListing,
-    /// Nothing happens; the answer is this status with an S3 error, or for a table with a DynamoDB error. Of S3, 429
+    /// Nothing happens; the answer is this status with an error in the service's own form. Of S3, 429
     /// and 503 come with `Retry-After: 0`.
     Status {
         /// The HTTP status, 400 to 599.
@@ -121,7 +121,8 @@ pub enum Fault {
     },
     /// For `If-None-Match: *`, a delete marker counts as an object.
     StickyDeleteMarkers,
-    /// Nothing happens; the answer is 503 `SlowDown`, or for a table 400 `ProvisionedThroughputExceededException`.
+    /// Nothing happens; the answer is 503 `SlowDown`, for a table 400 `ProvisionedThroughputExceededException`, of STS
+    /// 400 `Throttling`.
     Throttle,
     /// The connection is closed in the middle of the body; the headers promised all of it.
     TruncateBody {
@@ -185,10 +186,14 @@ impl Asked<'_> {
     }
 }
 
+/// Says what befalls a request, by its operation and key.
+type Source = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
+
 /// What is in force.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Faults {
     rules: Mutex<Vec<FaultRule>>,
+    source: Mutex<Option<Source>>,
     /// Each with the number of requests that it has seen.
     misbehaviours: Mutex<Vec<(Misbehaviour, u32)>>,
 }
@@ -198,8 +203,13 @@ impl Faults {
         self.rules().push(rule);
     }
 
+    pub(super) fn ask(&self, source: Source) {
+        *self.source() = Some(source);
+    }
+
     pub(super) fn clear(&self) {
         self.rules().clear();
+        *self.source() = None;
     }
 
     pub(super) fn misbehave(&self, misbehaviours: impl IntoIterator<Item = Misbehaviour>) {
@@ -207,7 +217,8 @@ impl Faults {
         *self.misbehaviours() = counted.collect();
     }
 
-    /// What befalls this request: what befalls all, then the rules in the order in which they were added.
+    /// What befalls this request: what befalls all, then what the source says, then the rules in the order in which they
+    /// were added.
     pub(super) fn befall(&self, asked: &Asked<'_>) -> Plan {
         let mut plan = Plan::default();
         for (misbehaviour, seen) in self.misbehaviours().iter_mut() {
@@ -218,6 +229,13 @@ impl Faults {
                     plan.add(fault);
                 }
             }
+        }
+        let source = &mut *self.source();
+        let fault = source
+            .as_mut()
+            .and_then(|source| source(asked.operation, asked.key));
+        if let Some(fault) = fault.filter(|fault| asked.concerns(fault)) {
+            plan.add(fault);
         }
         let mut rules = self.rules();
         for rule in rules.iter_mut() {
@@ -248,6 +266,10 @@ impl Faults {
 
     fn rules(&self) -> MutexGuard<'_, Vec<FaultRule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Source>> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn misbehaviours(&self) -> MutexGuard<'_, Vec<(Misbehaviour, u32)>> {
@@ -463,6 +485,22 @@ mod tests {
         assert!(befallen("PutObject", "a.tflock"));
         assert!(befallen("PutObject", "b.tflock"));
         assert!(!befallen("PutObject", "a.tflock"), "used up");
+    }
+
+    #[test]
+    fn a_source_is_asked_with_every_request_until_faults_are_cleared() {
+        let faults = Faults::default();
+        let mut number = 0;
+        faults.ask(Box::new(move |operation, _| {
+            number += 1;
+            (number == 2 && operation == "GetObject").then_some(Fault::LoseAnswer)
+        }));
+        let befallen = || faults.befall(&asked("GetObject", "a", false)).lose_answer;
+        assert_eq!([befallen(), befallen(), befallen()], [false, true, false]);
+        faults.ask(Box::new(|_, _| Some(Fault::LoseAnswer)));
+        assert!(befallen());
+        faults.clear();
+        assert!(!befallen());
     }
 
     #[test]

@@ -23,11 +23,11 @@ pub struct Request {
     pub connection: u64,
     /// The HTTP method.
     pub method: String,
-    /// The operation of S3 or DynamoDB, such as `GetObject` or `PutItem`; `Unknown` for what the store does not know.
+    /// The operation of S3, DynamoDB or STS, such as `GetObject`, `PutItem` or `AssumeRole`; `Unknown` for what the store does not know.
     pub operation: &'static str,
     /// The bucket, or the table; empty when the request names none.
     pub bucket: String,
-    /// The key, decoded, or the item's `LockID`; empty when the request names none.
+    /// The key, decoded, or the item's `LockID`, or the ARN of a role; empty when the request names none.
     pub key: String,
     /// The `ConditionExpression` of a request to a table.
     pub condition: Option<String>,

@@ -1,8 +1,8 @@
-//! An S3 and DynamoDB server in this process, in memory or in a directory: for `cofferdam demo`, `cofferdam dev`
+//! An S3, DynamoDB and STS server in this process, in memory or in a directory: for `cofferdam demo`, `cofferdam dev`
 //! and tests.
 //!
 //! Without it, trying the backend would need an account, and proving it a server whose order of effects can be
-//! read. The library `s3s` speaks S3 and checks its signatures; DynamoDB, on the same port, is this module's own.
+//! read. The library `s3s` speaks S3 and checks its signatures; DynamoDB and STS, on the same port, are this module's own.
 //! Objects and items are linearizable: a condition and its effect are one step, and [`DevStore::requests`] lists
 //! the steps in their order. A [`FaultRule`] makes single requests fail, a [`Misbehaviour`] is a store that can't
 //! be relied on.
@@ -11,11 +11,13 @@
 //!
 //! - objects with conditions, checksums, ranges, uploads in parts, copies, versions, tags, canned access lists and
 //!   Object Lock's demand for checksums, in any number of buckets;
-//! - items with conditions, in any number of tables, as far as locks need them.
+//! - items with conditions, in any number of tables, as far as locks need them;
+//! - roles: temporary keys with a session token, for `AssumeRole` and for web identities, and `GetCallerIdentity`.
 //!
 //! What it does not do: it keeps all it has in memory, also when it writes it to a directory. It encrypts nothing:
 //! of a key of the customer it remembers a salted hash, and other encryption it only gives back in words. Nothing
-//! is retained, and access lists and policies bind nobody: there is one key, and its holder may do everything.
+//! is retained, and access lists and policies bind nobody: whoever has a key, the store's own or one of a role, may do
+//! everything.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -36,6 +38,7 @@ mod dynamo;
 mod early;
 mod entries;
 mod faults;
+mod keyring;
 mod listing;
 mod log;
 mod misbehaviour;
@@ -45,6 +48,8 @@ mod objects;
 mod operations;
 mod reads;
 mod server;
+mod signature;
+mod sts;
 mod tags;
 mod target;
 mod transfer;
@@ -57,8 +62,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use s3s::S3Error;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -68,8 +75,11 @@ pub use builder::DevStoreBuilder;
 pub use faults::{Fault, FaultRule};
 pub use log::{Generation, ItemGeneration, Request};
 pub use misbehaviour::{Misbehaviour, UnknownMisbehaviour};
+pub use sts::Role;
 
-use access::AccessKey;
+use crate::{AccessKey, Secret};
+
+use access::OwnKey;
 use dynamo::{Definition, KeyAttribute, Kind};
 use listing::Query;
 use log::Caller;
@@ -80,7 +90,7 @@ use server::{Server, plain_object};
 pub struct DevStore {
     server: Arc<Server>,
     address: SocketAddr,
-    key: AccessKey,
+    key: OwnKey,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
 }
@@ -116,7 +126,12 @@ impl DevStore {
         &self.server.region
     }
 
-    /// The only access key ID that may sign requests.
+    /// The account of the store: twelve digits.
+    pub fn account_id(&self) -> &'static str {
+        keyring::ACCOUNT
+    }
+
+    /// The access key ID that may sign requests, besides those that STS hands out.
     pub fn access_key_id(&self) -> &str {
         &self.key.id
     }
@@ -126,7 +141,8 @@ impl DevStore {
         self.key.secret.expose()
     }
 
-    /// The backend block for a state in this store, with the lock file on. It holds the secret.
+    /// The backend block for a state in this store, with the lock file on. It holds the secret. It has nothing but the
+    /// store's S3 asked: with `endpoints.sts` at the same place, the `skip_…` arguments are not needed.
     pub fn backend_block(&self, key: &str) -> Value {
         json!({
             "bucket": self.bucket(),
@@ -273,6 +289,13 @@ impl DevStore {
         self.server.faults.add(rule);
     }
 
+    /// Asks, with each request that is signed and understood or not, in the order in which they come, what befalls it,
+    /// by its operation and key (empty where it has none). Takes the place of what was asked before, and goes on until
+    /// [`clear_faults`](Self::clear_faults).
+    pub fn inject_each(&self, source: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
+        self.server.faults.ask(Box::new(source));
+    }
+
     /// Lets things go right again; what [`set_misbehaviour`](Self::set_misbehaviour) set goes on.
     pub fn clear_faults(&self) {
         self.server.faults.clear();
@@ -281,6 +304,29 @@ impl DevStore {
     /// Makes the store misbehave in this way alone from now on; `None`: not at all.
     pub fn set_misbehaviour(&self, misbehaviour: impl Into<Option<Misbehaviour>>) {
         self.server.faults.misbehave(misbehaviour.into());
+    }
+
+    /// A key of a role's session that lasts so long, past protocol, log and faults; whatever roles there are.
+    pub fn open_session(&self, role: &str, name: &str, lasts: Duration) -> AccessKey {
+        let now = Timestamp::now();
+        let lasts = SignedDuration::try_from(lasts).unwrap_or(SignedDuration::MAX);
+        let session = keyring::Session {
+            role: role.to_owned(),
+            name: name.to_owned(),
+        };
+        let end = now.saturating_add(lasts).unwrap_or(now);
+        let issued = self.server.keys.issue(session, end, now);
+        AccessKey {
+            id: issued.id,
+            secret: Secret::new(issued.secret.expose()),
+            session_token: Some(Secret::new(issued.token.expose())),
+            expires_at: u64::try_from(end.as_second()).ok(),
+        }
+    }
+
+    /// Ends the sessions of all roles: their keys are refused as expired from now on.
+    pub fn end_sessions(&self) {
+        self.server.keys.end_sessions();
     }
 
     /// Takes no more connections, lets requests in progress end, 5 seconds at most, and stops.

@@ -26,15 +26,18 @@ use tokio::task::JoinSet;
 
 use crate::checksum::hex;
 
-use super::access::AccessKey;
+use super::access::StoreTime;
 use super::checksum::{Algorithm, Checksum};
 use super::contents::Contents;
 use super::dynamo::{self, Call};
 use super::early::{Early, now};
 use super::faults::{Asked, Faults, Interference, Plan};
 use super::io_error;
+use super::keyring::Keyring;
 use super::log::{self, Caller, Log};
 use super::object::{Conditions, Headers, Object};
+use super::signature;
+use super::sts::{self, Role};
 use super::target::{SECRET_HEADERS, Scope, Service, Target, checksum_header, logged_headers};
 
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -58,7 +61,8 @@ pub(super) struct Server {
     pub(super) bucket: String,
     pub(super) table: String,
     pub(super) region: String,
-    pub(super) key: AccessKey,
+    pub(super) keys: Arc<Keyring>,
+    pub(super) roles: Vec<Role>,
     /// Checks the time of signatures.
     pub(super) service: S3Service,
     /// Does not: for requests whose time was checked against a skewed clock.
@@ -149,6 +153,9 @@ impl Server {
         let (target, question) = if dynamo::is_meant(&head) {
             let call = Call::receive(&head, body).await.ok_or(Unanswered)?;
             (Target::of_call(&call), Question::Table(call))
+        } else if sts::is_meant(&head) {
+            let call = sts::Call::receive(body).await.ok_or(Unanswered)?;
+            (Target::of_sts(&call), Question::Sts(call))
         } else {
             (
                 Target::of(&head.method, &head.uri, &head.headers),
@@ -206,6 +213,10 @@ impl Server {
                 let request = Request::from_parts(head, body);
                 self.serve_bucket(&plan, Arc::clone(&caller), request).await
             }
+            (Early::None, Question::Sts(call)) => {
+                let now = now(plan.skew_seconds.unwrap_or(0));
+                Ok(call.answer(&head, &self.keys, &self.roles, &self.region, now))
+            }
             (Early::None, Question::Table(call)) => Ok(self
                 .serve_table(&plan, Arc::clone(&caller), &head, call)
                 .await),
@@ -220,7 +231,7 @@ impl Server {
             let etag = answer.headers().get(header::ETAG);
             entry.etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let name = match target.service {
-                Service::DynamoDb => "x-amzn-requestid",
+                Service::DynamoDb | Service::Sts => "x-amzn-requestid",
                 Service::S3 => "x-amz-request-id",
             };
             if let Ok(id) = HeaderValue::from_str(&format!("{:016X}", entry.sequence)) {
@@ -247,9 +258,10 @@ impl Server {
         call: Call,
     ) -> Response<AnswerBody> {
         let now = now(plan.skew_seconds.unwrap_or(0));
-        let done = match dynamo::check(head, &call.body, &self.key, &self.region, now) {
-            Ok(()) => call.execute(&self.contents, caller, &self.region).await,
-            Err(refused) => Err(refused),
+        let (body, keys) = (&call.body, &self.keys);
+        let done = match signature::check(head, body, keys, "dynamodb", &self.region, now) {
+            Ok(_) => call.execute(&self.contents, caller, &self.region).await,
+            Err(problem) => Err(problem.into()),
         };
         match done {
             Ok(body) => dynamo::answer(StatusCode::OK, &body),
@@ -264,7 +276,9 @@ impl Server {
         caller: Arc<Caller>,
         mut request: Request<QuestionBody>,
     ) -> Result<Response<AnswerBody>, Unanswered> {
+        let time = StoreTime(now(plan.skew_seconds.unwrap_or(0)));
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(time);
         let rest = Arc::new(Mutex::new(None));
         let request = request.map(|body| {
             s3s::Body::http_body(Lent {
@@ -330,6 +344,7 @@ pub(super) fn plain_object(key: &str, body: Bytes) -> Object {
 /// What is left of a request when its head has been read.
 enum Question {
     Bucket(QuestionBody),
+    Sts(sts::Call),
     Table(Call),
 }
 
@@ -348,7 +363,7 @@ impl Question {
                 let read = read.map_err(|_| Unanswered)?;
                 Self::Bucket(read.map_err(|never| match never {}).boxed())
             }
-            Self::Table(call) => Self::Table(call),
+            Self::Sts(_) | Self::Table(_) => self,
         };
         let is_gone = tokio::select! {
             () = tokio::time::sleep(time) => false,

@@ -11,6 +11,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use percent_encoding::percent_decode_str;
 
 use super::dynamo::Call;
+use super::sts;
 
 /// Headers that must not show in anybody's debug output.
 pub(super) const SECRET_HEADERS: [&str; 4] = [
@@ -20,11 +21,12 @@ pub(super) const SECRET_HEADERS: [&str; 4] = [
     "x-amz-copy-source-server-side-encryption-customer-key",
 ];
 
-/// Which of the two kinds of lock a request belongs to.
+/// Which service a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
     DynamoDb,
     S3,
+    Sts,
 }
 
 /// What a request is about.
@@ -34,7 +36,7 @@ pub(super) struct Target {
     pub(super) operation: &'static str,
     /// Or the table.
     pub(super) bucket: String,
-    /// Or the item's.
+    /// Or the item's, or the ARN of a role.
     pub(super) key: String,
     pub(super) condition: Option<String>,
 }
@@ -47,6 +49,16 @@ impl Target {
             bucket: call.table.clone(),
             key: call.key.clone(),
             condition: call.condition.clone(),
+        }
+    }
+
+    pub(super) fn of_sts(call: &sts::Call) -> Self {
+        Self {
+            service: Service::Sts,
+            operation: call.operation(),
+            bucket: String::new(),
+            key: call.role().to_owned(),
+            condition: None,
         }
     }
 

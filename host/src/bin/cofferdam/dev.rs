@@ -1,4 +1,4 @@
-//! `dev`: the embedded S3 and DynamoDB server, until Ctrl-C.
+//! `dev`: the embedded S3, DynamoDB and STS server, until Ctrl-C.
 //!
 //! `--json`, one line once it listens: `{"format_version", "url", "bucket", "table", "region", "access_key_id",
 //! "secret_access_key", "backend": {"s3": {…}}}`.
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::DevOptions;
 use crate::failure::Failure;
 use crate::hcl_text::{backend_block, export};
-use crate::interrupt::end;
+use crate::interrupt::ending;
 use crate::output::{data, json};
 
 /// The state's key in the block to paste.
@@ -22,6 +22,7 @@ pub(crate) async fn run(options: DevOptions) -> Result<(), Failure> {
         || "in memory".to_owned(),
         |path| format!("in {}", path.display()),
     );
+    let ending = ending()?;
     let server = builder(options)
         .start()
         .await
@@ -31,7 +32,7 @@ pub(crate) async fn run(options: DevOptions) -> Result<(), Failure> {
     } else {
         data(instructions(&server, &kept, &broken).as_bytes())?;
     }
-    end().await?;
+    ending.await;
     server.shutdown().await;
     Ok(())
 }
@@ -74,13 +75,16 @@ fn instructions(server: &DevStore, kept: &str, broken: &str) -> String {
         export("AWS_SECRET_ACCESS_KEY", server.secret_access_key()),
     ];
     format!(
-        "# S3 and DynamoDB for development at {url}, contents {kept}. Ctrl-C ends it.\n{broken}\n{block}\n\
+        "# S3, DynamoDB and STS for development at {url}, contents {kept}. Ctrl-C ends it.\n{broken}\n{block}\n\
          # Locks in DynamoDB too, with these in the block:\n\
          #   dynamodb_table = \"{table}\"\n\
-         #   endpoints      = {{ s3 = \"{url}\", dynamodb = \"{url}\" }}\n\n{credentials}",
+         #   endpoints      = {{ s3 = \"{url}\", sts = \"{url}\", dynamodb = \"{url}\" }}\n\
+         # Roles, with any name:\n\
+         #   assume_role = {{ role_arn = \"arn:aws:iam::{account}:role/deploy\" }}\n\n{credentials}",
         url = server.url(),
         block = backend_block("s3", &block(server)),
         table = server.table(),
+        account = server.account_id(),
         credentials = credentials.concat(),
     )
 }
@@ -97,12 +101,17 @@ fn broken_promises(misbehaviours: &[Misbehaviour]) -> String {
     )
 }
 
-/// Without the credentials: they belong into the environment, not into a file that is committed.
+/// Without the credentials: they belong into the environment, not into a file that is committed. With STS: what the
+/// block needs elsewhere needs not be skipped here.
 fn block(server: &DevStore) -> Map<String, Value> {
     let mut block = match server.backend_block(KEY) {
         Value::Object(block) => block,
         _ => Map::new(),
     };
-    block.retain(|name, _| !matches!(name.as_str(), "access_key" | "secret_key"));
+    block.retain(|name, _| {
+        !matches!(name.as_str(), "access_key" | "secret_key") && !name.starts_with("skip_")
+    });
+    let url = server.url();
+    block.insert("endpoints".to_owned(), json!({ "s3": url, "sts": url }));
     block
 }

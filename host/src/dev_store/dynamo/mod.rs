@@ -8,7 +8,6 @@
 
 mod expression;
 mod items;
-mod signature;
 mod table;
 
 use std::fmt;
@@ -26,10 +25,10 @@ use serde_json::{Map, Value, json};
 use super::contents::{Contents, Failure};
 use super::log::Caller;
 use super::server::AnswerBody;
+use super::signature::Problem;
 use super::transfer::blocking;
 
 pub(super) use items::is_table_name;
-pub(super) use signature::check;
 pub(super) use table::{Definition, KeyAttribute, Kind, StoredItem, Table};
 
 /// The attributes of an item by their names, each as the protocol writes it: `{"S": "text"}`.
@@ -219,6 +218,30 @@ impl fmt::Debug for Error {
     /// Without the item.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Expired => Self::service(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+            ),
+            Problem::Incomplete => Self::service(
+                "IncompleteSignatureException",
+                "The Authorization header is not AWS4-HMAC-SHA256 with Credential, SignedHeaders and Signature",
+            ),
+            Problem::Invalid(message) => Self::service("InvalidSignatureException", message),
+            Problem::Missing => Self::service(
+                "MissingAuthenticationTokenException",
+                "Request is missing Authentication Token",
+            ),
+            Problem::UnknownKey => Self::service(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            ),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Checks who sent a request to a table.
+//! Checks who sent a request to a table, or to STS.
 //!
 //! Without this module a client that signs wrongly would find out only at AWS. Keys and signatures are
 //! `aws-sigv4`'s; what is signed is put together here, from the request as it arrived.
@@ -13,51 +13,62 @@ use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 
 use crate::checksum::hex;
 
-use super::super::access::AccessKey;
-use super::super::target::signing_time;
-use super::Error;
+use super::keyring::{Keyring, Signer, TokenProblem};
+use super::target::signing_time;
 
 /// How far a signature's time may be off; the number of AWS's services other than S3.
 const LARGEST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Refuses a request that is not signed by `key`, for this region, at this time, as it is.
-pub(in super::super) fn check(
+/// What is wrong with a signature. Each service has its own names for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The credentials have ended.
+    Expired,
+    /// The header is none of Signature Version 4.
+    Incomplete,
+    /// Why it does not hold.
+    Invalid(String),
+    /// There is none.
+    Missing,
+    /// No such key, or not with this session token.
+    UnknownKey,
+}
+
+/// Who signed a request; refuses one that is not signed by a known key, for this service and region, at this time, as
+/// it is.
+pub(super) fn check(
     head: &Parts,
     body: &[u8],
-    key: &AccessKey,
+    keys: &Keyring,
+    service: &str,
     region: &str,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Signer, Problem> {
     let headers = &head.headers;
     let Some(authorization) = headers.get(http::header::AUTHORIZATION) else {
-        return Err(Error::service(
-            "MissingAuthenticationTokenException",
-            "Request is missing Authentication Token",
-        ));
+        return Err(Problem::Missing);
     };
     let authorization = authorization.to_str().ok().and_then(Authorization::of);
-    let authorization = authorization.ok_or_else(|| {
-        Error::service(
-            "IncompleteSignatureException",
-            "The Authorization header is not AWS4-HMAC-SHA256 with Credential, SignedHeaders and Signature",
-        )
+    let authorization = authorization.ok_or(Problem::Incomplete)?;
+    let token = headers.get("x-amz-security-token");
+    let token = token.map(http::HeaderValue::as_bytes);
+    let signer = keys.signer(authorization.key_id, token, now);
+    let signer = signer.map_err(|problem| match problem {
+        TokenProblem::Expired => Problem::Expired,
+        TokenProblem::NoToken | TokenProblem::UnknownKey | TokenProblem::WrongToken => {
+            Problem::UnknownKey
+        }
     })?;
-    if headers.contains_key("x-amz-security-token") || authorization.key_id != key.id {
-        return Err(Error::service(
-            "UnrecognizedClientException",
-            "The security token included in the request is invalid.",
-        ));
-    }
     if authorization.region != region {
         return Err(invalid(format!(
             "Credential should be scoped to a valid region, not '{}': this is '{region}'.",
             authorization.region
         )));
     }
-    if authorization.service != "dynamodb" {
-        return Err(invalid(
-            "Credential should be scoped to correct service: 'dynamodb'.".to_owned(),
-        ));
+    if authorization.service != service {
+        return Err(invalid(format!(
+            "Credential should be scoped to correct service: '{service}'."
+        )));
     }
     let signed = signing_time(headers)
         .ok_or_else(|| invalid("X-Amz-Date must be a time as in 20261123T012443Z.".to_owned()))?;
@@ -78,20 +89,20 @@ pub(in super::super) fn check(
         )));
     }
     let request = canonical_request(head, body, &authorization)?;
-    let scope = format!("{}/{region}/dynamodb/aws4_request", authorization.date);
+    let scope = format!("{}/{region}/{service}/aws4_request", authorization.date);
     let text = format!(
         "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
         date.unwrap_or_default(),
         hex(&Sha256::checksum(request.as_bytes()))
     );
-    let signing_key = generate_signing_key(key.secret.expose(), signed.into(), region, "dynamodb");
+    let signing_key = generate_signing_key(signer.secret.expose(), signed.into(), region, service);
     let expected = calculate_signature(signing_key, text.as_bytes());
     if bool::from(
         expected
             .as_bytes()
             .ct_eq(authorization.signature.as_bytes()),
     ) {
-        return Ok(());
+        return Ok(signer);
     }
     Err(invalid(
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
@@ -137,7 +148,7 @@ fn canonical_request(
     head: &Parts,
     body: &[u8],
     authorization: &Authorization<'_>,
-) -> Result<String, Error> {
+) -> Result<String, Problem> {
     let names = &authorization.signed_headers;
     let must_be_signed = |name: &&str| *name == "host" || name.starts_with("x-amz-");
     let present = head.headers.keys().map(http::HeaderName::as_str);
@@ -174,8 +185,8 @@ fn header_values(headers: &HeaderMap, name: &str) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-fn invalid(message: String) -> Error {
-    Error::service("InvalidSignatureException", message)
+fn invalid(message: String) -> Problem {
+    Problem::Invalid(message)
 }
 
 #[cfg(test)]
@@ -183,10 +194,15 @@ mod tests {
     use http::Request;
     use s3s::auth::SecretKey;
 
+    use super::super::access::OwnKey;
     use super::*;
 
     /// Signs a request, whose canonical form is spelled out here, and changes it on its way.
-    fn check_at(time: &str, body: &str, change: impl FnOnce(&mut Parts)) -> Result<(), Error> {
+    fn check_at(
+        time: &str,
+        body: &str,
+        change: impl FnOnce(&mut Parts),
+    ) -> Result<Signer, Problem> {
         let date: Timestamp = "2026-11-23T01:24:43Z".parse().unwrap();
         let request = "POST\n/\n\nhost:127.0.0.1:6004\nx-amz-date:20261123T012443Z\nx-amz-target:\
                        DynamoDB_20120810.ListTables\n\nhost;x-amz-date;x-amz-target\n"
@@ -213,14 +229,15 @@ mod tests {
             .unwrap()
             .into_parts();
         change(&mut head);
-        let key = AccessKey {
+        let key = OwnKey {
             id: "ID".to_owned(),
             secret: SecretKey::from("SECRET"),
         };
         check(
             &head,
             body.as_bytes(),
-            &key,
+            &Keyring::new(key),
+            "dynamodb",
             "us-east-1",
             time.parse().unwrap(),
         )
@@ -231,7 +248,10 @@ mod tests {
         let refused = |time: &str, body: &str, change: fn(&mut Parts)| {
             check_at(time, body, change)
                 .err()
-                .map(|error| error.message)
+                .map(|problem| match problem {
+                    Problem::Invalid(message) => message,
+                    other => format!("{other:?}"),
+                })
         };
         let now = "2026-11-23T01:25:00Z";
         assert_eq!(refused(now, "{}", |_| {}), None);
