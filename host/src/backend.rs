@@ -9,11 +9,12 @@ use zeroize::Zeroizing;
 use crate::component::{ComponentSource, Loaded, load};
 use crate::contract::Diagnostic;
 use crate::instance::{Environment, Instance, WarningSink, within};
-use crate::limits::HANDLES;
+use crate::limits::count;
+use crate::shared_credentials::SharedCredentials;
 use crate::store::{Fence, Inner, Store};
 use crate::surroundings::Surroundings;
 use crate::transport::{Egress, Settings, Transport};
-use crate::{ComponentError, Error, Grant, Limits, convert};
+use crate::{ComponentError, Error, ErrorCode, Grant, Limits, Tenant, convert, inspection};
 
 /// An engine and a component, ready to open stores. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ impl std::fmt::Debug for Backend {
 #[derive(Clone, Debug, Default)]
 pub struct BackendBuilder {
     source: ComponentSource,
+    sha256: Option<String>,
     limits: Limits,
 }
 
@@ -43,6 +45,14 @@ impl BackendBuilder {
     #[must_use]
     pub fn component(mut self, source: ComponentSource) -> Self {
         self.source = source;
+        self
+    }
+
+    /// Only the component with this SHA-256 may run: 64 hex digits, in either case, `sha256:` before them or not. Any other
+    /// is refused before anything of it is compiled. Default: whichever [`component`](Self::component) names.
+    #[must_use]
+    pub fn component_sha256(mut self, digest: impl Into<String>) -> Self {
+        self.sha256 = Some(digest.into());
         self
     }
 
@@ -56,15 +66,19 @@ impl BackendBuilder {
     /// Loads the component: milliseconds for the embedded one, about a second for any other.
     ///
     /// # Errors
-    /// [`Error::Component`] when it cannot be loaded, imports more than
+    /// [`Error::Component`] when it cannot be loaded, is not the expected one, imports more than
     /// [`ALLOWED_IMPORTS`](crate::ALLOWED_IMPORTS), or does not export the contract.
     pub async fn build(self) -> Result<Backend, Error> {
-        let Self { source, limits } = self;
+        let Self {
+            source,
+            sha256,
+            limits,
+        } = self;
         let loaded = if matches!(source, ComponentSource::Embedded) {
             // Mapped in no time: a thread for it would take longer.
-            load(&source)
+            load(&source, sha256.as_deref())
         } else {
-            tokio::task::spawn_blocking(move || load(&source))
+            tokio::task::spawn_blocking(move || load(&source, sha256.as_deref()))
                 .await
                 .map_err(|error| ComponentError::Instantiate(error.to_string()))?
         };
@@ -105,6 +119,7 @@ impl Backend {
             config,
             grant: Grant::default(),
             limits: self.limits,
+            tenant: Tenant::default(),
             fence: Fence::default(),
             warnings: Arc::new(|diagnostic| {
                 tracing::warn!(
@@ -138,50 +153,66 @@ impl Backend {
         Ok(found)
     }
 
-    /// What a configuration resolves to and why, as JSON without any secret. Touches no network.
+    /// What a configuration resolves to and why, without any secret: where requests go, with which credentials, through
+    /// which proxies, and what the [grant](Grant) allows. Touches no network. `docs/explain.md` describes the object.
     ///
     /// # Errors
     /// [`Error::Configuration`] with what is wrong, [`Error::Limit`] or [`Error::Trap`].
-    pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<String, Error> {
+    pub async fn explain(&self, config: &Value, grant: &Grant) -> Result<Value, Error> {
         let surroundings = grant.ask(config);
         let network = grant.network(config).await;
-        let config = Zeroizing::new(config.to_string());
-        let explained = ask!(self, surroundings, call_explain(&config))?.map_err(|list| {
+        let text = Zeroizing::new(config.to_string());
+        let explained = ask!(self, surroundings, call_explain(&text))?.map_err(|list| {
             Error::Configuration(list.into_iter().map(convert::diagnostic).collect())
         })?;
         let (network, warnings) = network.map_err(Error::Configuration)?;
-        Ok(with_network(explained, &network, &warnings))
+        let mut account = match serde_json::from_str(&explained) {
+            Ok(Value::Object(account)) => account,
+            _ => {
+                let message = "the component's account of the configuration is no JSON object";
+                return Err(inspection::failure(ErrorCode::Other, message.to_owned()));
+            }
+        };
+        if let Value::Object(of_network) = network.explain() {
+            account.extend(of_network);
+        }
+        let of_grant = grant.explain(config, &network).await;
+        account.insert("grant".to_owned(), of_grant);
+        let diagnostics = account.entry("diagnostics").or_insert_with(|| json!([]));
+        if let Value::Array(diagnostics) = diagnostics {
+            diagnostics.extend(warnings.iter().map(|warning| json!(warning)));
+        }
+        Ok(account.into())
+    }
+
+    pub(crate) fn component(&self) -> &Loaded {
+        &self.component
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// An instance that reaches nothing: for questions about configurations.
-    async fn without_network(
+    pub(crate) async fn without_network(
         &self,
         surroundings: Arc<dyn Surroundings>,
     ) -> Result<Instance, Error> {
         let environment = Arc::new(Environment {
             limits: self.limits,
-            handles: HANDLES,
+            tenant: Tenant::default(),
             surroundings,
-            transport: Arc::new(Transport::new(Egress::default(), Settings::default(), 0)),
+            credentials: SharedCredentials::default(),
+            transport: Arc::new(Transport::new(
+                Egress::default(),
+                Settings::default(),
+                &self.limits,
+                &Tenant::default(),
+            )),
             warnings: Arc::new(|_| {}),
         });
         Instance::new(&self.component, &environment).await
     }
-}
-
-/// Adds what the host knows to the component's account: proxies, TLS, and warnings about them.
-fn with_network(explained: String, network: &Settings, warnings: &[Diagnostic]) -> String {
-    let (Ok(Value::Object(mut account)), Value::Object(of_host)) =
-        (serde_json::from_str(&explained), network.explain())
-    else {
-        return explained;
-    };
-    account.extend(of_host);
-    let diagnostics = account.entry("diagnostics").or_insert_with(|| json!([]));
-    if let Value::Array(diagnostics) = diagnostics {
-        diagnostics.extend(warnings.iter().map(|warning| json!(warning)));
-    }
-    Value::Object(account).to_string()
 }
 
 /// How a [`Store`] is opened.
@@ -191,6 +222,7 @@ pub struct StoreBuilder {
     config: Value,
     grant: Grant,
     limits: Limits,
+    tenant: Tenant,
     fence: Fence,
     warnings: WarningSink,
 }
@@ -200,6 +232,7 @@ impl std::fmt::Debug for StoreBuilder {
         f.debug_struct("StoreBuilder")
             .field("grant", &self.grant)
             .field("limits", &self.limits)
+            .field("tenant", &self.tenant)
             .field("fence", &self.fence)
             .finish_non_exhaustive()
     }
@@ -228,6 +261,13 @@ impl StoreBuilder {
         self
     }
 
+    /// Whose store it is: the name in spans and metrics, and the caps that it shares with the tenant's other stores.
+    /// Default: nobody's, named `none`, without caps.
+    pub fn tenant(mut self, tenant: &Tenant) -> Self {
+        self.tenant = tenant.clone();
+        self
+    }
+
     /// Whether a store that refuses conditional writes may be used without them. Default: it may not.
     pub fn fence(mut self, fence: Fence) -> Self {
         self.fence = fence;
@@ -253,14 +293,10 @@ impl StoreBuilder {
         let egress = self.grant.egress(&self.config, &network).await;
         let environment = Arc::new(Environment {
             limits: self.limits,
-            handles: HANDLES,
             surroundings: self.grant.ask(&self.config),
-            // A listing or an error may come beside a state; neither is larger than this.
-            transport: Arc::new(Transport::new(
-                egress,
-                network,
-                self.limits.state.saturating_add(4 << 20),
-            )),
+            credentials: SharedCredentials::default(),
+            transport: Arc::new(Transport::new(egress, network, &self.limits, &self.tenant)),
+            tenant: self.tenant,
             warnings: self.warnings,
         });
         let inner = Inner {
@@ -269,7 +305,9 @@ impl StoreBuilder {
             config: Zeroizing::new(self.config.to_string()),
             fence: self.fence,
             idle: Mutex::default(),
-            permits: Semaphore::new(self.limits.concurrent_calls),
+            permits: Semaphore::new(
+                count(self.limits.concurrent_calls).min(Semaphore::MAX_PERMITS),
+            ),
         };
         // What the component finds wrong with the block as a whole comes first.
         let (store, mut warnings) = Store::open(inner).await?;

@@ -64,18 +64,18 @@ pub(crate) struct Loaded {
     pub(crate) sha256: String,
 }
 
-/// Loads, checks and links a component. A compilation takes about a second; the embedded component needs
-/// none.
-pub(crate) fn load(source: &ComponentSource) -> Result<Loaded, Error> {
+/// Loads, checks and links a component, provided that it has the expected SHA-256. A compilation takes about a second; the
+/// embedded component needs none.
+pub(crate) fn load(source: &ComponentSource, expected: Option<&str>) -> Result<Loaded, Error> {
     let (component, sha256) = match source {
-        ComponentSource::Bytes(bytes) => compile(bytes)?,
-        ComponentSource::Embedded => embedded()?,
+        ComponentSource::Bytes(bytes) => compile(bytes, expected)?,
+        ComponentSource::Embedded => embedded(expected)?,
         ComponentSource::File(path) => {
             let bytes = std::fs::read(path).map_err(|source| ComponentError::Read {
                 path: path.clone(),
                 source,
             })?;
-            compile(&bytes)?
+            compile(&bytes, expected)?
         }
     };
     let engine = component.engine().clone();
@@ -96,7 +96,9 @@ pub(crate) fn load(source: &ComponentSource) -> Result<Loaded, Error> {
     })
 }
 
-fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
+fn compile(bytes: &[u8], expected: Option<&str>) -> Result<(Component, String), Error> {
+    let sha256 = hex(&Sha256::digest(bytes));
+    check_digest(&sha256, expected)?;
     if Engine::detect_precompiled(bytes).is_some() {
         return Err(ComponentError::Precompiled.into());
     }
@@ -108,20 +110,37 @@ fn compile(bytes: &[u8]) -> Result<(Component, String), Error> {
         .map_err(|error| ComponentError::Instantiate(format!("no engine: {error:#}")))?;
     let component = Component::from_binary(&engine, bytes)
         .map_err(|error| ComponentError::Invalid(format!("{error:#}")))?;
-    Ok((component, hex(&Sha256::digest(bytes))))
+    Ok((component, sha256))
+}
+
+/// Whether the digest is the expected one, in whatever case, and with or without the name of the algorithm.
+fn check_digest(actual: &str, expected: Option<&str>) -> Result<(), ComponentError> {
+    let Some(expected) = expected else {
+        return Ok(());
+    };
+    let digits = expected.strip_prefix("sha256:").unwrap_or(expected);
+    if digits.eq_ignore_ascii_case(actual) {
+        return Ok(());
+    }
+    Err(ComponentError::Digest {
+        expected: expected.to_owned(),
+        actual: actual.to_owned(),
+    })
 }
 
 #[cfg(feature = "embedded-component")]
-fn embedded() -> Result<(Component, String), Error> {
+fn embedded(expected: Option<&str>) -> Result<(Component, String), Error> {
     static WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/component.wasm"));
+    const SHA256: &str = env!("COFFERDAM_COMPONENT_SHA256");
+    check_digest(SHA256, expected)?;
     match crate::image::load() {
-        Some(component) => Ok((component, env!("COFFERDAM_COMPONENT_SHA256").to_owned())),
-        None => compile(WASM),
+        Some(component) => Ok((component, SHA256.to_owned())),
+        None => compile(WASM, expected),
     }
 }
 
 #[cfg(not(feature = "embedded-component"))]
-fn embedded() -> Result<(Component, String), Error> {
+fn embedded(_expected: Option<&str>) -> Result<(Component, String), Error> {
     Err(ComponentError::NotEmbedded.into())
 }
 

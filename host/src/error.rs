@@ -87,12 +87,27 @@ impl Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Limit {
+    /// The component handed more than this many bytes to the host at once.
+    #[error("the component handed over more than {0} bytes at once")]
+    Answer(u64),
     /// The component computed for longer than this.
     #[error("the component used more than its {} ms of processor time", .0.as_millis())]
     Cpu(Duration),
+    /// The component held more than this many resources.
+    #[error("the component held more than its {0} resources")]
+    Handles(u64),
+    /// The component wanted to send more than this many bytes of headers in one request.
+    #[error("the component wanted to send more than {0} bytes of headers")]
+    Headers(u64),
     /// The component wanted more memory than this many bytes.
     #[error("the component wanted more than its {} MiB of memory", .0 >> 20)]
     Memory(u64),
+    /// The component asked for more than this many random bytes at once.
+    #[error("the component asked for more than {0} random bytes at once")]
+    Random(u64),
+    /// The component wanted a table of more than this many elements.
+    #[error("the component wanted a table of more than {0} elements")]
+    TableElements(u64),
     /// The call took longer than this.
     #[error("the call took longer than its {} ms", .0.as_millis())]
     WallClock(Duration),
@@ -102,6 +117,16 @@ pub enum Limit {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ComponentError {
+    /// It is another one than was asked for. Nothing of it was compiled.
+    #[error(
+        "the component is not the expected one: its SHA-256 is {actual}, and not {expected}; nothing of it was run"
+    )]
+    Digest {
+        /// As it was asked for.
+        expected: String,
+        /// In hex.
+        actual: String,
+    },
     /// It imports something that no state backend needs.
     #[error(
         "the component imports {}, which this host does not offer: a state backend needs only the imports of the world `state-backend`",

@@ -7,12 +7,14 @@ mod places;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Diagnostic;
 use crate::environment::Environment;
 use crate::surroundings::{AccessKey, Local, Nothing, Surroundings, WithCredentials};
-use crate::transport::{CertificatesError, Egress, EgressRule, Operator, Proxies, Settings, Trust};
+use crate::transport::{
+    CertificatesError, Egress, EgressRule, NameSource, Operator, Proxies, Resolve, Settings, Trust,
+};
 use chain::Chain;
 use places::places;
 
@@ -129,6 +131,14 @@ impl Grant {
         Ok(self)
     }
 
+    /// Who is asked for the addresses of hosts, in place of the system's resolver. Behind a proxy nobody is asked but for the
+    /// proxy's own.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.operator.resolver = NameSource::Given(resolver);
+        self
+    }
+
     /// Whether `insecure` in the configuration holds although the store is sealed, or trusts authorities of the
     /// grant. Default: it is refused.
     #[must_use]
@@ -178,9 +188,36 @@ impl Grant {
         let derived = places(config, surroundings.as_ref(), &further, only_aws).await;
         rules.extend(derived.into_iter().filter_map(|place| {
             let rule = EgressRule::new(place.methods, &place.url)?;
-            (local || rule.is_https()).then(|| rule.exactly(place.exact).or_private(local))
+            let proper = local || (rule.is_https() && !rule.climbs());
+            proper.then(|| rule.reaching(place.reach).or_private(local))
         }));
         Egress::new(rules)
+    }
+}
+
+impl Grant {
+    /// For `explain`: `{"profile":"local|sealed","egress":[rules as text],"variables":[names]|null,"files":[texts]|null,
+    /// "commands":"any-file|none|own-files"|null}`. Null: what the embedding program put in place of the profile's
+    /// surroundings decides.
+    pub(crate) async fn explain(&self, config: &Value, network: &Settings) -> Value {
+        let egress = self.egress(config, network).await;
+        let mut account = match (&self.surroundings, self.profile) {
+            (Some(_), _) => json!({ "variables": null, "files": null, "commands": null }),
+            (None, Profile::Local) => {
+                let local = Local::with(config, self.environment.clone());
+                local
+                    .allow_credential_process(self.any_command)
+                    .explain()
+                    .await
+            }
+            (None, Profile::Sealed) => json!({ "variables": [], "files": [], "commands": "none" }),
+        };
+        account["profile"] = match self.profile {
+            Profile::Local => json!("local"),
+            Profile::Sealed => json!("sealed"),
+        };
+        account["egress"] = json!(egress.told());
+        account
     }
 }
 
@@ -234,7 +271,7 @@ mod tests {
             ),
             (
                 Method::GET,
-                "https://b.s3.eu-west-1.amazonaws.com/?list-type=2",
+                "https://b.s3.eu-west-1.amazonaws.com/?list-type=2&prefix=env%3A%2F",
             ),
         ] {
             assert!(
@@ -257,6 +294,18 @@ mod tests {
                 Method::GET,
                 "https://b.s3.eu-west-1.amazonaws.com/app/state2",
             ),
+            (
+                Method::PUT,
+                "https://b.s3.eu-west-1.amazonaws.com/app/state?acl",
+            ),
+            (
+                Method::GET,
+                "https://b.s3.eu-west-1.amazonaws.com/env%3A/dev/other",
+            ),
+            (
+                Method::GET,
+                "https://b.s3.eu-west-1.amazonaws.com/?list-type=2",
+            ),
             (Method::DELETE, "https://b.s3.eu-west-1.amazonaws.com/"),
             (Method::GET, "http://b.s3.eu-west-1.amazonaws.com/app/state"),
             (
@@ -269,6 +318,20 @@ mod tests {
                 !allowed(&grant, &config, method.clone(), url).await,
                 "{method} {url}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sealed_store_whose_key_climbs_reaches_nothing() {
+        for key in ["app/../other", "app/./state", ".."] {
+            let config = json!({"bucket": "b", "key": key, "region": "eu-west-1"});
+            let url = format!("https://s3.eu-west-1.amazonaws.com/b/{key}");
+            let reached = |grant: Grant| {
+                let (config, url) = (config.clone(), url.clone());
+                async move { allowed(&grant, &config, Method::GET, &url).await }
+            };
+            assert!(!reached(Grant::sealed()).await, "{key}");
+            assert!(reached(Grant::local()).await, "{key}");
         }
     }
 

@@ -15,7 +15,7 @@ use wasmtime::component::{
 
 use crate::bindings::cofferdam::state_backend::types as wit;
 use crate::instance::{Environment, Instance, within};
-use crate::limits::HANDLES;
+use crate::observe::{Operation, observed};
 use crate::store::{in_instance, worded};
 use crate::{Error, ErrorCode, HeldLock, Outcome, Revision, Store, StoreError, convert};
 
@@ -23,7 +23,7 @@ const INTERFACE: &str = "cofferdam:state-backend/inspection@0.1.0";
 
 /// Handles that a round of a probe may take for good: each of its requests does, and 16 writers meet in the bucket twice
 /// and in the table once.
-const HANDLES_PER_ROUND: usize = 128;
+const HANDLES_PER_ROUND: u64 = 128;
 
 /// How a store is [probed](Store::probe).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,15 +226,20 @@ impl Store {
     /// [`ErrorCode::Unsupported`] when the component does not offer it; or what any call may fail with, when nothing
     /// at all could be found out.
     pub async fn probe(&self, options: ProbeOptions) -> Result<ProbeReport, Error> {
+        let call = self.probe_in_an_instance(options);
+        observed(self.tenant(), Operation::Probe, None, call, |_| None).await
+    }
+
+    async fn probe_in_an_instance(&self, options: ProbeOptions) -> Result<ProbeReport, Error> {
         let exports = self.inspection()?;
         let inner = &self.inner;
         let started = Instant::now();
-        let _permit = inner.permit(options.wall_clock).await?;
+        let _turn = inner.turn(options.wall_clock, 0).await?;
         // An instance of its own: it may take longer, and makes more requests than any other call.
-        let rounds = usize::try_from(options.rounds).unwrap_or(usize::MAX);
+        let mut limits = inner.environment.limits.wall_clock(options.wall_clock);
+        limits.handles += u64::from(options.rounds) * HANDLES_PER_ROUND;
         let environment = Arc::new(Environment {
-            limits: inner.environment.limits.wall_clock(options.wall_clock),
-            handles: HANDLES.saturating_add(rounds.saturating_mul(HANDLES_PER_ROUND)),
+            limits,
             ..Environment::clone(&inner.environment)
         });
         let (mut instance, _) = inner.opened(&environment).await?;
@@ -256,9 +261,14 @@ impl Store {
     /// [`ErrorCode::Unsupported`] when the configuration names no table or the component does not offer it, or what
     /// any call may fail with.
     pub async fn compare_digest(&self, workspace: &str) -> Result<DigestReport, Error> {
-        let exports = self.inspection()?;
-        let report = in_instance!(&self.inner, self.time(), |instance, resource| exports
-            .compare_digest(&mut instance, resource, workspace))?;
+        let call = async {
+            let exports = self.inspection()?;
+            let load = self.inner.load_of_reading();
+            in_instance!(&self.inner, self.time(), load, |instance, resource| exports
+                .compare_digest(&mut instance, resource, workspace))
+        };
+        let (tenant, operation) = (self.tenant(), Operation::CompareDigest);
+        let report = observed(tenant, operation, Some(workspace), call, |_| None).await?;
         Ok(DigestReport {
             table: report.table,
             item: report.item,
@@ -281,13 +291,17 @@ impl Store {
         digest: Option<&str>,
         lock: Option<&HeldLock>,
     ) -> Result<(), Error> {
-        let exports = self.inspection()?;
         let lock = lock.map(convert::to_held_lock);
-        in_instance!(&self.inner, self.time(), |instance, resource| exports
-            .record_digest(
-                &mut instance,
-                (resource, workspace, expected, digest, lock.as_ref())
-            ))
+        let call = async {
+            let exports = self.inspection()?;
+            in_instance!(&self.inner, self.time(), |instance, resource| exports
+                .record_digest(
+                    &mut instance,
+                    (resource, workspace, expected, digest, lock.as_ref())
+                ))
+        };
+        let (tenant, operation) = (self.tenant(), Operation::RecordDigest);
+        observed(tenant, operation, Some(workspace), call, |_| None).await
     }
 
     fn inspection(&self) -> Result<&Inspection, Error> {
@@ -304,6 +318,8 @@ impl Store {
 /// Where a component has the functions of the interface.
 pub(crate) struct Inspection {
     compare_digest: ComponentExportIndex,
+    /// None: the component does not offer this one.
+    pub(crate) least_policy: Option<ComponentExportIndex>,
     probe: ComponentExportIndex,
     record_digest: ComponentExportIndex,
 }
@@ -344,7 +360,7 @@ type RecordDigest<'a> = (
     Option<&'a wit::HeldLock>,
 );
 
-type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
+type Answer<T, E = wit::Error> = wasmtime::Result<Result<T, E>>;
 
 impl Inspection {
     /// None: the component does not offer it, or not all of it.
@@ -353,6 +369,7 @@ impl Inspection {
         let function = |name| component.get_export_index(Some(&interface), name);
         Some(Self {
             compare_digest: function("compare-digest")?,
+            least_policy: function("least-policy"),
             probe: function("probe")?,
             record_digest: function("record-digest")?,
         })
@@ -384,18 +401,19 @@ impl Inspection {
 }
 
 /// Runs a function. One of another type than here fails, as a broken rule of the interface.
-async fn run<A, T>(
+pub(crate) async fn run<A, T, E>(
     instance: &mut Instance,
     function: &ComponentExportIndex,
     arguments: A,
-) -> Answer<T>
+) -> Answer<T, E>
 where
     A: ComponentNamedList + Lower + Send + Sync,
     T: ComponentType + Lift + Send + Sync + 'static,
+    E: ComponentType + Lift + Send + Sync + 'static,
 {
     let function = instance
         .all_exports
-        .get_typed_func::<A, (Result<T, wit::Error>,)>(&mut instance.store, function)?;
+        .get_typed_func::<A, (Result<T, E>,)>(&mut instance.store, function)?;
     let (answer,) = function.call_async(&mut instance.store, arguments).await?;
     Ok(answer)
 }
@@ -422,7 +440,7 @@ fn report(text: &str) -> Result<ProbeReport, Error> {
     Ok(ProbeReport { json, ..report })
 }
 
-fn failure(code: ErrorCode, message: String) -> Error {
+pub(crate) fn failure(code: ErrorCode, message: String) -> Error {
     StoreError {
         code,
         message,

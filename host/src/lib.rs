@@ -17,6 +17,10 @@
 //! # }
 //! ```
 
+// From here on all that the tests log is searched for secrets.
+#[cfg(test)]
+use cofferdam_canaries as _;
+
 mod backend;
 mod bindings;
 mod checksum;
@@ -41,12 +45,16 @@ mod inspection;
 mod instance;
 mod limits;
 mod lock_wait;
+mod observe;
+mod policy;
 mod secret;
+mod shared_credentials;
 mod shared_files;
 mod small_file;
 mod state_file;
 mod store;
 mod surroundings;
+mod tenant;
 mod transport;
 mod who;
 
@@ -63,15 +71,20 @@ pub use inspection::{
     Check, CheckOutcome, DigestReport, DynamoDbTable, Generation, ProbeOptions, ProbeReport,
     Verdict, Versioning,
 };
-pub use limits::Limits;
+pub use limits::{DocumentedLimit, Limits, LimitsError};
 pub use lock_wait::{wait_for_lock, wait_for_lock_or_stop};
+pub use observe::{DocumentedMetric, describe_metrics, documented_metrics};
+pub use policy::{Policy, PolicyOptions, Purpose};
 pub use secret::Secret;
 pub use state_file::{
     NotAState, Push, PushRefusal, StateHeader, Tracked, check_push, empty_state, tracked,
 };
 pub use store::{Fence, Store};
 pub use surroundings::{AccessKey, LOCAL_VARIABLES, Local, Nothing, Refusal, Surroundings};
-pub use transport::{CertificatesError, EgressRule, EgressRuleError, Proxies, ProxyUrlError};
+pub use tenant::Tenant;
+pub use transport::{
+    CertificatesError, EgressRule, EgressRuleError, Proxies, ProxyUrlError, Resolve,
+};
 
 /// The programs in the README compile.
 #[cfg(doctest)]

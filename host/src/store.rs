@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use crate::bindings::cofferdam::state_backend::types as wit;
@@ -19,17 +19,19 @@ use crate::contract::{
     State, StateStore, StoreError, UnlockBy, WriteOptions,
 };
 use crate::instance::{Environment, Instance, within};
+use crate::observe::{Operation, observed};
+use crate::tenant::CallTurn;
 use crate::transport::CallRecord;
-use crate::{ComponentError, Error, Limit, checksum, convert};
+use crate::{ComponentError, Error, Limit, Tenant, checksum, convert, observe};
 
 /// An instance that served nobody for this long serves nobody any more; the next call drops it.
 const IDLE: Duration = Duration::from_secs(60);
 /// An instance that grew beyond this is dropped after its call: memory of a component never shrinks.
 const LARGE: u64 = 16 << 20;
-/// An instance that served this many calls is dropped. Each request leaves an entry in its table of handles:
-/// wasmtime-wasi-http 48 never removes the options that a request was handed with. The table holds
-/// [`HANDLES`](crate::limits::HANDLES), and a full one traps in the middle of a call.
-const WORN_OUT: u32 = 100;
+/// An instance that served a call for each of so many handles that it may have (100 by default) is dropped. Each request
+/// leaves an entry in the table of handles: wasmtime-wasi-http 48 never removes the options that a request was handed
+/// with. A full table ends a call in its middle.
+const HANDLES_PER_CALL: u64 = 20;
 /// Instances that are kept for the next calls; further ones are made when they are needed, in 100 µs.
 const KEPT: usize = 8;
 /// What finding out what became of an aborted call may take.
@@ -63,6 +65,21 @@ pub(crate) struct Inner {
     pub(crate) permits: Semaphore,
 }
 
+/// What one call carries, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// What the component may hand over at once.
+    pub(crate) answer: u64,
+    /// The state in it.
+    pub(crate) state: u64,
+}
+
+/// The right to run a call. Others wait until it is dropped.
+pub(crate) struct Turn<'s> {
+    _store: SemaphorePermit<'s>,
+    _tenant: CallTurn,
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
@@ -72,15 +89,21 @@ impl std::fmt::Debug for Store {
 }
 
 /// Runs one call in an instance and puts the instance back if it is sound. The time counts from the wait for a free
-/// place on.
+/// place on. `$load`: what the call carries, if it is not the usual.
 macro_rules! in_instance {
     ($inner:expr, $time:expr, |$instance:ident, $resource:ident| $call:expr) => {{
         let inner: &$crate::store::Inner = $inner;
+        let load = inner.load();
+        $crate::store::in_instance!(inner, $time, load, |$instance, $resource| $call)
+    }};
+    ($inner:expr, $time:expr, $load:expr, |$instance:ident, $resource:ident| $call:expr) => {{
+        let inner: &$crate::store::Inner = $inner;
+        let load: $crate::store::Load = $load;
         let time: std::time::Duration = $time;
         let started = std::time::Instant::now();
-        let _permit = inner.permit(time).await?;
+        let _turn = inner.turn(time, load.state).await?;
         let mut $instance = inner.instance().await?;
-        let call = $instance.begin_call();
+        let call = $instance.begin_call_that_answers(load.answer);
         let $resource = $instance.resource.ok_or_else($crate::store::not_open)?;
         let time = time.saturating_sub(started.elapsed());
         let answer = $crate::instance::within(time, &call, $call).await;
@@ -92,7 +115,10 @@ pub(crate) use in_instance;
 /// Runs one method of the contract's `store`.
 macro_rules! call {
     ($inner:expr, $time:expr, $method:ident($($argument:expr),*)) => {
-        in_instance!($inner, $time, |instance, resource| instance
+        call!($inner, $time, $inner.load(), $method($($argument),*))
+    };
+    ($inner:expr, $time:expr, $load:expr, $method:ident($($argument:expr),*)) => {
+        in_instance!($inner, $time, $load, |instance, resource| instance
             .exports
             .cofferdam_state_backend_state_store()
             .store()
@@ -118,6 +144,10 @@ impl Store {
         &self.inner.component.sha256
     }
 
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.inner.environment.tenant
+    }
+
     pub(crate) fn time(&self) -> Duration {
         self.inner.environment.limits.wall_clock
     }
@@ -135,7 +165,14 @@ impl Store {
         let known = known.map(convert::to_revision);
         let mut attempts = 0;
         loop {
-            let unverified = match call!(&self.inner, time, call_read(workspace, known.as_ref()))? {
+            let load = self.inner.load_of_reading();
+            let read = call!(
+                &self.inner,
+                time,
+                load,
+                call_read(workspace, known.as_ref())
+            );
+            let unverified = match read? {
                 wit::Reading::Absent => return Ok(Reading::Absent),
                 wit::Reading::Unchanged => return Ok(Reading::Unchanged),
                 wit::Reading::State(state) => convert::state(state),
@@ -209,14 +246,62 @@ impl Store {
 #[async_trait]
 impl StateStore for Store {
     async fn workspaces(&self) -> Result<Vec<String>, Error> {
-        call!(&self.inner, self.time(), call_workspaces())
+        let call = async { call!(&self.inner, self.time(), call_workspaces()) };
+        observed(self.tenant(), Operation::Workspaces, None, call, |_| None).await
     }
 
     async fn read(&self, workspace: &str, known: Option<&Revision>) -> Result<Reading, Error> {
-        self.read_verified(self.time(), workspace, known).await
+        let call = self.read_verified(self.time(), workspace, known);
+        let size = |reading: &Reading| match reading {
+            Reading::State(state) => Some(state.bytes.len() as u64),
+            Reading::Absent | Reading::Unchanged => None,
+        };
+        observed(self.tenant(), Operation::Read, Some(workspace), call, size).await
     }
 
     async fn write(
+        &self,
+        workspace: &str,
+        bytes: Bytes,
+        options: &WriteOptions,
+    ) -> Result<Revision, Error> {
+        let size = bytes.len() as u64;
+        let call = self.write_and_read_back(workspace, bytes, options);
+        let tenant = self.tenant();
+        observed(tenant, Operation::Write, Some(workspace), call, |_| {
+            Some(size)
+        })
+        .await
+    }
+
+    async fn delete(&self, workspace: &str, options: &DeleteOptions) -> Result<(), Error> {
+        let call = self.delete_and_read_back(workspace, options);
+        let tenant = self.tenant();
+        observed(tenant, Operation::Delete, Some(workspace), call, |_| None).await
+    }
+
+    async fn lock(&self, workspace: &str, info: &LockInfo) -> Result<HeldLock, Error> {
+        let call = self.lock_and_read_back(workspace, info);
+        let tenant = self.tenant();
+        observed(tenant, Operation::Lock, Some(workspace), call, |_| None).await
+    }
+
+    async fn unlock(&self, workspace: &str, by: &UnlockBy) -> Result<(), Error> {
+        let call = self.unlock_and_read_back(workspace, by);
+        let tenant = self.tenant();
+        observed(tenant, Operation::Unlock, Some(workspace), call, |_| None).await
+    }
+
+    async fn holders(&self, workspace: &str) -> Result<Vec<Holder>, Error> {
+        let call = self.holders_within(self.time(), workspace);
+        let tenant = self.tenant();
+        observed(tenant, Operation::Holders, Some(workspace), call, |_| None).await
+    }
+}
+
+/// The operations of the contract, as they are observed below.
+impl Store {
+    async fn write_and_read_back(
         &self,
         workspace: &str,
         bytes: Bytes,
@@ -228,9 +313,14 @@ impl StateStore for Store {
             lock: options.lock.as_ref().map(convert::to_held_lock),
             sha256: Some(sha256.to_vec()),
         };
+        let load = Load {
+            state: bytes.len() as u64,
+            ..self.inner.load()
+        };
         match call!(
             &self.inner,
             self.time(),
+            load,
             call_write(workspace, &bytes, &options)
         ) {
             Ok(revision) => Ok(convert::revision(revision)),
@@ -243,7 +333,11 @@ impl StateStore for Store {
         }
     }
 
-    async fn delete(&self, workspace: &str, options: &DeleteOptions) -> Result<(), Error> {
+    async fn delete_and_read_back(
+        &self,
+        workspace: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), Error> {
         let options = wit::DeleteOptions {
             expect: convert::to_expectation(&options.expect),
             lock: options.lock.as_ref().map(convert::to_held_lock),
@@ -266,7 +360,11 @@ impl StateStore for Store {
         }
     }
 
-    async fn lock(&self, workspace: &str, info: &LockInfo) -> Result<HeldLock, Error> {
+    async fn lock_and_read_back(
+        &self,
+        workspace: &str,
+        info: &LockInfo,
+    ) -> Result<HeldLock, Error> {
         let wit_info = convert::to_lock_info(info);
         match call!(&self.inner, self.time(), call_lock(workspace, &wit_info)) {
             Ok(lock) => Ok(convert::held_lock(lock)),
@@ -277,7 +375,7 @@ impl StateStore for Store {
         }
     }
 
-    async fn unlock(&self, workspace: &str, by: &UnlockBy) -> Result<(), Error> {
+    async fn unlock_and_read_back(&self, workspace: &str, by: &UnlockBy) -> Result<(), Error> {
         let wit_by = convert::to_unlock_by(by);
         match call!(&self.inner, self.time(), call_unlock(workspace, &wit_by)) {
             Err(error) if error.outcome() == Outcome::Unknown => {
@@ -290,25 +388,47 @@ impl StateStore for Store {
             answer => answer,
         }
     }
-
-    async fn holders(&self, workspace: &str) -> Result<Vec<Holder>, Error> {
-        self.holders_within(self.time(), workspace).await
-    }
 }
 
 impl Inner {
-    pub(crate) async fn permit(
-        &self,
-        time: Duration,
-    ) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
-        match tokio::time::timeout(time, self.permits.acquire()).await {
-            Ok(permit) => permit.map_err(|_| not_open()),
-            Err(_) => Err(Error::Limit {
+    /// What most calls carry.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            answer: self.environment.limits.answer,
+            state: 0,
+        }
+    }
+
+    /// What a call carries that reads a state, of which nobody knows the size.
+    pub(crate) fn load_of_reading(&self) -> Load {
+        Load {
+            answer: self.environment.limits.read_answer(),
+            state: self.environment.limits.state,
+        }
+    }
+
+    /// Waits until this store and its tenant may run one more call, with a state of so many bytes.
+    pub(crate) async fn turn(&self, time: Duration, state: u64) -> Result<Turn<'_>, Error> {
+        let tenant = &self.environment.tenant;
+        let started = Instant::now();
+        let turn = async {
+            // In this order everywhere: whoever waits for the second holds nothing that its holders wait for.
+            let store = self.permits.acquire().await.map_err(|_| not_open())?;
+            let tenant = tenant.call(state).await;
+            Ok(Turn {
+                _store: store,
+                _tenant: tenant,
+            })
+        };
+        let turn = tokio::time::timeout(time, turn).await;
+        observe::waited(tenant, started.elapsed());
+        turn.unwrap_or_else(|_| {
+            Err(Error::Limit {
                 limit: Limit::WallClock(time),
                 outcome: Outcome::NotDone,
                 read_back: None,
-            }),
-        }
+            })
+        })
     }
 
     /// An idle instance, or a fresh one.
@@ -378,7 +498,10 @@ impl Inner {
     }
 
     fn put_back(&self, mut instance: Instance) {
-        if instance.memory() > LARGE || instance.calls >= WORN_OUT {
+        instance.end_call();
+        let limits = &self.environment.limits;
+        let worn_out = u64::from(instance.calls) * HANDLES_PER_CALL >= limits.handles;
+        if instance.memory() > LARGE || worn_out {
             return;
         }
         instance.idle_since = Instant::now();

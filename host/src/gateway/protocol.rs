@@ -89,6 +89,14 @@ impl Call {
             Self::Change(Change::ForceUnlock) | Self::Read => None,
         }
     }
+
+    /// Who asks, where the request says it: the `Who` of a lock record, no proof of anything.
+    pub(super) fn who(&self) -> Option<&str> {
+        match self {
+            Self::Change(Change::Lock(info)) => Some(&info.who),
+            _ => None,
+        }
+    }
 }
 
 /// A store with the gateway's memory of it.

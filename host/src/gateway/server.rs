@@ -113,8 +113,13 @@ async fn accept(
     }
 }
 
-async fn converse<S>(stream: S, server: Arc<Server>, mut stopped: watch::Receiver<()>, busy: Busy)
-where
+/// Serves one connection until it ends.
+pub(super) async fn converse<S>(
+    stream: S,
+    server: Arc<Server>,
+    mut stopped: watch::Receiver<()>,
+    busy: Busy,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(|request| {
@@ -150,6 +155,9 @@ async fn respond(
         method = %request.method(),
         workspace = field::Empty,
         lock = field::Empty,
+        who = field::Empty,
+        status = field::Empty,
+        milliseconds = field::Empty,
     );
     async {
         let answer = attend(server, request, busy)
@@ -167,6 +175,9 @@ async fn respond(
             }
             Some(reason) => tracing::warn!(status, milliseconds, reason, "refused"),
         }
+        let span = Span::current();
+        span.record("status", status);
+        span.record("milliseconds", milliseconds);
         answer.into_response()
     }
     .instrument(span)
@@ -200,6 +211,9 @@ async fn attend(
     )?;
     if let Some(lock) = call.lock() {
         Span::current().record("lock", field::debug(lock));
+    }
+    if let Some(who) = call.who() {
+        Span::current().record("who", field::debug(who));
     }
 
     // In a task of its own: when the client hangs up, the connection and all that it awaits are dropped,

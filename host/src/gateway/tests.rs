@@ -1,6 +1,7 @@
 //! The gateway over real HTTP, on a store in memory.
 
 mod fake;
+mod fuzz;
 mod locks;
 mod states;
 mod transport;

@@ -11,7 +11,7 @@ use http::{Method, Uri};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::places::{dns_suffix, is_host_name, text, usable_endpoint};
+use super::places::{dns_suffix, is_host_name, real_region, text, usable_endpoint};
 use crate::shared_files::{SharedFiles, values};
 use crate::surroundings::{LOCAL_VARIABLES, Surroundings};
 use crate::transport::EgressRule;
@@ -65,7 +65,8 @@ impl Chain {
             self.variable("AWS_REGION"),
             self.variable("AWS_DEFAULT_REGION"),
         ];
-        for region in regions.into_iter().flatten().filter(|it| is_host_name(it)) {
+        let regions = regions.into_iter().flatten().map(|it| real_region(&it));
+        for region in regions.filter(|it| is_host_name(it)) {
             for host in hosts("sts", &region) {
                 exactly(POST, format!("https://{host}/"));
             }
@@ -73,15 +74,15 @@ impl Chain {
                 exactly(POST, format!("https://{host}/"));
             }
         }
-        for region in self
-            .in_files("sso_region")
-            .iter()
+        let regions = self.in_files("sso_region").into_iter();
+        for region in regions
+            .map(|it| real_region(&it))
             .filter(|it| is_host_name(it))
         {
-            for host in hosts("portal.sso", region) {
+            for host in hosts("portal.sso", &region) {
                 exactly(GET, format!("https://{host}/federation/credentials"));
             }
-            for host in hosts("oidc", region) {
+            for host in hosts("oidc", &region) {
                 exactly(POST, format!("https://{host}/token"));
             }
         }
@@ -90,16 +91,6 @@ impl Chain {
                 exactly(methods, format!("{endpoint}{path}"));
             }
         }
-        if let Some(uri) = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-            && uri.starts_with('/')
-        {
-            exactly(GET, format!("http://{}{uri}", CONTAINERS[0]));
-        }
-        if let Some(uri) = self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-            && is_container_uri(&uri)
-        {
-            exactly(GET, uri);
-        }
         for endpoint in self.metadata_endpoints(config) {
             places.insert((METADATA_METHODS, format!("{endpoint}/latest/"), false));
         }
@@ -107,7 +98,12 @@ impl Chain {
             let rule = EgressRule::new(methods, &url.parse().ok()?)?;
             Some(rule.exactly(exact).or_private(true))
         };
-        places.into_iter().filter_map(rule).collect()
+        let of_containers = self.container_uris().into_iter().filter_map(|uri| {
+            let rule = rule((GET, uri, true))?;
+            Some(rule.with_secret_path())
+        });
+        let rules = places.into_iter().filter_map(rule);
+        rules.chain(of_containers).collect()
     }
 
     /// The endpoints that are named for a service, without a slash at the end.
@@ -132,6 +128,18 @@ impl Chain {
             .map(|url| usable_endpoint(&url))
             .chain(self.endpoints_of_files())
             .map(|url| url.trim_end_matches('/').to_owned())
+            .collect()
+    }
+
+    /// Where a container gets its credentials. The path is all that proves who asks.
+    fn container_uris(&self) -> Vec<String> {
+        let relative = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        let relative = relative.filter(|uri| uri.starts_with('/'));
+        let full = self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+        relative
+            .map(|uri| format!("http://{}{uri}", CONTAINERS[0]))
+            .into_iter()
+            .chain(full.filter(|uri| is_container_uri(uri)))
             .collect()
     }
 
@@ -400,6 +408,24 @@ mod tests {
                 "{uri}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_local_store_reaches_the_hosts_of_a_region_that_asks_for_fips() {
+        let config = json!({"bucket": "b", "key": "k", "dynamodb_table": "t"});
+        for region in ["fips-us-east-1", "us-east-1-fips"] {
+            let variables = [("AWS_REGION", region)];
+            for request in [
+                "GET https://b.s3-fips.us-east-1.amazonaws.com/k",
+                "POST https://dynamodb-fips.us-east-1.amazonaws.com/",
+                "POST https://sts-fips.us-east-1.api.aws/",
+            ] {
+                assert!(may(&config, "", &variables, request).await, "{request}");
+            }
+        }
+        let request = "POST http://localhost:8000/";
+        assert!(may(&config, "", &[("AWS_REGION", "local")], request).await);
+        assert!(!may(&config, "", &[("AWS_REGION", "us-east-1")], request).await);
     }
 
     #[tokio::test]

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::chain::hosts;
 use crate::surroundings::Surroundings;
+use crate::transport::Reach;
 
 /// A place in the store that a configuration names.
 pub(super) struct Place {
     pub(super) methods: &'static [Method],
     pub(super) url: Uri,
-    /// This object alone, rather than everything whose path begins so.
-    pub(super) exact: bool,
+    pub(super) reach: Reach,
 }
 
 const OBJECTS: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
@@ -56,8 +56,8 @@ pub(super) async fn places(
     found
 }
 
-/// The default workspace's state and lock, everything under the prefix of the other workspaces, the keys of a probe,
-/// and the listing of the bucket, in both styles of address.
+/// The default workspace's state and lock, those of the other workspaces, the keys of a probe, and listings of the bucket
+/// that begin like one of them, in both styles of address.
 async fn objects(
     config: &Value,
     surroundings: &dyn Surroundings,
@@ -70,8 +70,8 @@ async fn objects(
     let key = text(config, "key").unwrap_or_default();
     let prefix = match config.get("workspace_key_prefix").and_then(Value::as_str) {
         Some("") => String::new(),
-        Some(prefix) => format!("{}/", encoded(prefix)),
-        None => "env%3A/".to_owned(),
+        Some(prefix) => format!("{prefix}/"),
+        None => "env:/".to_owned(),
     };
     let region = region(config, surroundings).await;
     let on_aws = region.map(|region| aws_hosts(&region, &bucket));
@@ -85,35 +85,47 @@ async fn objects(
     };
     let mut found = Vec::new();
     for base in bases {
-        let state = format!("{base}/{}", encoded(&key));
-        for (methods, url, exact) in [
-            (OBJECTS, format!("{state}.tflock"), true),
-            (OBJECTS, format!("{state}{PROBE}"), false),
-            (OBJECTS, state, true),
-            (OBJECTS, format!("{base}/{prefix}"), false),
-            (LISTING, base.clone(), true),
-            (LISTING, format!("{base}/"), true),
+        let state = encoded(&key);
+        let ends = vec![format!("/{state}"), format!("/{state}.tflock")];
+        let listing = Reach::Listing(vec![prefix.clone(), key.clone()]);
+        for (methods, path, reach) in [
+            (OBJECTS, format!("/{state}"), Reach::Object),
+            (OBJECTS, format!("/{state}.tflock"), Reach::Object),
+            (OBJECTS, format!("/{state}{PROBE}"), Reach::Objects),
+            (
+                OBJECTS,
+                format!("/{}", encoded(&prefix)),
+                Reach::Workspaces(ends),
+            ),
+            (LISTING, String::new(), listing.clone()),
+            (LISTING, "/".to_owned(), listing),
         ] {
-            found.extend(place(methods, &url, exact));
+            found.extend(place(methods, &format!("{base}{path}"), reach));
         }
     }
     found
 }
 
-/// DynamoDB, if the configuration names a table. The name stands in the body: here the whole endpoint is one place.
+/// DynamoDB, if the configuration names a table. The name stands in the body, which is looked at.
 async fn table(
     config: &Value,
     surroundings: &dyn Surroundings,
     further: &[String],
     only_aws: bool,
 ) -> Vec<Place> {
-    if text(config, "dynamodb_table").is_none() {
+    let Some(table) = text(config, "dynamodb_table") else {
         return Vec::new();
-    }
+    };
     let region = region(config, surroundings).await;
     let on_aws = region
         .filter(|region| is_host_name(region))
-        .map(|region| hosts("dynamodb", &region).map(|host| format!("https://{host}")));
+        .map(|region| match region.as_str() {
+            // DynamoDB local, as AWS's SDKs find it.
+            "local" if !only_aws => vec!["http://localhost:8000".to_owned()],
+            region => hosts("dynamodb", region)
+                .map(|host| format!("https://{host}"))
+                .to_vec(),
+        });
     let bases: Vec<String> = match endpoint(&DYNAMODB, config, surroundings).await {
         Some(_) if only_aws => Vec::new(),
         Some(endpoint) => vec![endpoint],
@@ -129,16 +141,16 @@ async fn table(
     };
     bases
         .iter()
-        .filter_map(|base| place(TABLE, &with_path(base), true))
+        .filter_map(|base| place(TABLE, &with_path(base), Reach::Table(table.clone())))
         .collect()
 }
 
-fn place(methods: &'static [Method], url: &str, exact: bool) -> Option<Place> {
+fn place(methods: &'static [Method], url: &str, reach: Reach) -> Option<Place> {
     let url = url.parse().ok()?;
     Some(Place {
         methods,
         url,
-        exact,
+        reach,
     })
 }
 
@@ -167,9 +179,6 @@ fn aws_hosts(region: &str, bucket: &str) -> Vec<String> {
             .map(|kind| format!("https://{name}-{account}.s3-accesspoint{kind}.{region}.{suffix}"))
             .to_vec();
     }
-    // `fips-` and `-fips` ask for FIPS hosts of the region.
-    let region = region.strip_prefix("fips-").unwrap_or(region);
-    let region = region.strip_suffix("-fips").unwrap_or(region);
     if !is_host_name(region) {
         return Vec::new();
     }
@@ -240,10 +249,17 @@ async fn endpoint_variable(service: &Service, surroundings: &dyn Surroundings) -
 }
 
 async fn region(config: &Value, surroundings: &dyn Surroundings) -> Option<String> {
-    match text(config, "region") {
+    let region = match text(config, "region") {
         Some(region) => Some(region),
         None => first_variable(surroundings, &["AWS_REGION", "AWS_DEFAULT_REGION"]).await,
-    }
+    };
+    region.map(|region| real_region(&region))
+}
+
+/// A region's real name: `fips-X` and `X-fips` ask for FIPS hosts of X.
+pub(super) fn real_region(name: &str) -> String {
+    let name = name.replace("-fips-", "-").replace("fips-", "");
+    name.replace("-fips", "")
 }
 
 async fn first_variable(surroundings: &dyn Surroundings, names: &[&str]) -> Option<String> {

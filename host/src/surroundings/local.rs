@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
@@ -95,6 +95,38 @@ impl Local {
             any_command: false,
             command_time: COMMAND_TIME,
         }
+    }
+
+    /// What a store sees, for `explain`: variables that are set, files, and whose commands.
+    pub(crate) async fn explain(&self) -> Value {
+        let is_set = |name: &&&str| self.environment.get(name).is_some();
+        let variables: Vec<_> = LOCAL_VARIABLES.iter().filter(is_set).collect();
+        let mut files = Vec::new();
+        if let (Some(folder), Some(cache)) = (self.aws(""), self.aws("sso/cache/*.json")) {
+            files.push(format!("read {}", folder.display()));
+            files.push(format!("replace {}", cache.display()));
+        }
+        let mut named: Vec<String> = self.shared.paths().chain(&self.named).cloned().collect();
+        for path in self.shared.paths() {
+            named.extend(keys(path, "web_identity_token_file"));
+        }
+        let folder = self.aws("");
+        named.retain(|path| {
+            !folder
+                .as_ref()
+                .is_some_and(|it| Path::new(path).starts_with(it))
+        });
+        for path in named {
+            let file = format!("read {path}");
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        json!({
+            "variables": variables,
+            "files": files,
+            "commands": if self.any_command { "any-file" } else { "own-files" },
+        })
     }
 
     /// `~/.aws`, and what is in it.

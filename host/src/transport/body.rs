@@ -16,6 +16,9 @@ use hyper_util::client::legacy::Error as ClientError;
 use tokio::time::Sleep;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::{CallRecord, Turn};
+use crate::observe::Traffic;
+
 /// How far a request got. Shared by its body, which runs inside the client, and whoever waits.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -44,10 +47,14 @@ impl Progress {
     }
 }
 
-/// The body of a request; tells how far it was taken.
+/// The body of a request; tells how far it was taken, and ends with an error when there is too much of it.
 pub(crate) struct RequestBody {
     pub(crate) inner: WasiBody,
     pub(crate) progress: Arc<Progress>,
+    /// Bytes that it may still have.
+    pub(crate) allowed: u64,
+    pub(crate) record: Arc<CallRecord>,
+    pub(crate) traffic: Traffic,
 }
 
 impl Body for RequestBody {
@@ -60,6 +67,16 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
         self.progress.advance();
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(left) = self.allowed.checked_sub(length) else {
+                self.record
+                    .note("the request is larger than the limit `request`".to_owned());
+                return Poll::Ready(Some(Err(Error::HttpRequestBodySize(None))));
+            };
+            self.allowed = left;
+            self.traffic.count(length);
+        }
         Poll::Ready(frame)
     }
 
@@ -78,15 +95,28 @@ pub(crate) struct ResponseBody {
     between_bytes: Duration,
     stalled: Pin<Box<Sleep>>,
     allowed: u64,
+    record: Arc<CallRecord>,
+    /// Others wait until this answer is read, or given up.
+    _turn: Turn,
+    traffic: Traffic,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(inner: hyper::body::Incoming, between_bytes: Duration, allowed: u64) -> Self {
+    pub(crate) fn new(
+        inner: hyper::body::Incoming,
+        between_bytes: Duration,
+        allowed: u64,
+        record: Arc<CallRecord>,
+        (turn, traffic): (Turn, Traffic),
+    ) -> Self {
         Self {
             inner,
             between_bytes,
             stalled: Box::pin(tokio::time::sleep(between_bytes)),
             allowed,
+            record,
+            _turn: turn,
+            traffic,
         }
     }
 }
@@ -104,9 +134,12 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if length > this.allowed {
+                    this.record
+                        .note("the answer is larger than the limit `response`".to_owned());
                     return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
                 }
                 this.allowed -= length;
+                this.traffic.count(length);
                 this.stalled
                     .as_mut()
                     .reset(tokio::time::Instant::now() + this.between_bytes);
@@ -159,6 +192,9 @@ pub(crate) fn cause<E: StdError + 'static>(error: &ClientError) -> Option<&E> {
 
 /// What a failed request means, in the words that the component understands.
 pub(crate) fn request_error(error: &ClientError) -> Error {
+    if let Some(Error::HttpRequestBodySize(size)) = cause::<Error>(error) {
+        return Error::HttpRequestBodySize(*size);
+    }
     let connecting = error.is_connect();
     let mut source = error.source();
     while let Some(cause) = source {

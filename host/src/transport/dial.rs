@@ -13,7 +13,6 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Empty;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::client::legacy::connect::proxy::SocksV5;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use tower_service::Service;
@@ -21,7 +20,7 @@ use wasmtime_wasi_http::Error;
 
 use super::body::deeper;
 use super::proxy::{Protocol, Proxy};
-use super::resolve::{ConnectError, Resolver};
+use super::resolve::{ConnectError, NameSource, Resolver};
 use super::{CONNECT_TIMEOUT, Settings};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,8 +37,8 @@ impl Dialer {
     /// `private`: hosts may have private addresses.
     pub(super) fn new(private: bool, settings: &Arc<Settings>) -> Self {
         Self {
-            direct: connector(private),
-            to_proxy: connector(true),
+            direct: connector(private, &settings.resolver),
+            to_proxy: connector(true, &settings.resolver),
             settings: Arc::clone(settings),
         }
     }
@@ -86,10 +85,10 @@ impl Service<Uri> for Dialer {
     }
 }
 
-fn connector(private: bool) -> HttpConnector<Resolver> {
+fn connector(private: bool, source: &NameSource) -> HttpConnector<Resolver> {
     let resolver = Resolver {
         private,
-        system: GaiResolver::new(),
+        source: source.clone(),
     };
     let mut connector = HttpConnector::new_with_resolver(resolver);
     connector.enforce_http(false);

@@ -9,28 +9,36 @@ mod egress;
 mod proxy;
 mod resolve;
 mod settings;
+mod table;
 mod tls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument as _;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::limits::count;
+use crate::observe::{Traffic, request_ended};
+use crate::{Limits, Tenant};
 use body::{Progress, RequestBody, ResponseBody, cause, request_error};
 pub(crate) use dial::ProxyFailure;
 use dial::{Dialer, authorization};
-pub(crate) use egress::{Denied, Egress};
+pub(crate) use egress::{Denied, Egress, Reach};
 pub use egress::{EgressRule, EgressRuleError};
+use egress::{Pass, check_headers, rule_for};
 pub use proxy::{Proxies, ProxyUrlError};
-pub(crate) use resolve::ConnectError;
+pub use resolve::Resolve;
+pub(crate) use resolve::{ConnectError, NameSource};
 pub(crate) use settings::{Operator, Settings};
 pub use tls::CertificatesError;
 pub(crate) use tls::Trust;
@@ -62,7 +70,10 @@ pub(crate) struct Transport {
     /// To places that may have private ones. Apart, so that no request of the other kind finds their
     /// connections.
     private: Clients,
-    max_response: u64,
+    /// For requests on their way, until their answer is read.
+    permits: Arc<Semaphore>,
+    tenant: Tenant,
+    limits: Limits,
 }
 
 /// One client for each scheme.
@@ -99,16 +110,52 @@ impl Clients {
 }
 
 impl Transport {
-    /// `max_response`: bytes of the largest body that may come back.
-    pub(crate) fn new(egress: Egress, settings: Settings, max_response: u64) -> Self {
+    pub(crate) fn new(
+        egress: Egress,
+        settings: Settings,
+        limits: &Limits,
+        tenant: &Tenant,
+    ) -> Self {
         let settings = Arc::new(settings);
         Self {
             egress,
             public: Clients::new(false, &settings),
             private: Clients::new(true, &settings),
             settings,
-            max_response,
+            permits: Arc::new(Semaphore::new(
+                count(limits.connections).min(Semaphore::MAX_PERMITS),
+            )),
+            tenant: tenant.clone(),
+            limits: *limits,
         }
+    }
+
+    /// Looks into the body if the grant asks for that, and sends the request.
+    async fn send_checked(
+        &self,
+        request: Request<WasiBody>,
+        pass: Pass,
+        patience: &Patience,
+        record: &Arc<CallRecord>,
+    ) -> Result<Response<WasiBody>, Error> {
+        if pass.tables.is_empty() {
+            return self.send(request, pass.private, patience, record).await;
+        }
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, table::MAX_BODY).collect();
+        let body = tokio::time::timeout(patience.silence, body)
+            .await
+            .map_err(|_| Error::ConnectionWriteTimeout)?
+            .map_err(|_| Error::HttpRequestBodySize(None))?
+            .to_bytes();
+        let targets = head.headers.get_all(table::TARGET).iter();
+        if !table::is_about(&pass.tables, targets, &body) {
+            let rule = rule_for(&head.method, &head.uri);
+            return Err(record.refuse(&head.uri, Denied::Table(rule)));
+        }
+        let body = Full::new(body).map_err(|never| match never {});
+        let request = Request::from_parts(head, body.boxed_unsync());
+        self.send(request, pass.private, patience, record).await
     }
 
     async fn send(
@@ -116,8 +163,13 @@ impl Transport {
         mut request: Request<WasiBody>,
         private: bool,
         patience: &Patience,
-        record: &CallRecord,
+        record: &Arc<CallRecord>,
     ) -> Result<Response<WasiBody>, Error> {
+        // Nothing is connected yet: only the time of the call counts.
+        let turn = tokio::time::timeout(self.limits.call_budget(), self.turn());
+        let turn = turn.await.ok().flatten();
+        let turn = turn.ok_or(Error::ConnectionLimitReached)?;
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let forwarding = self.settings.proxies.of(request.uri());
         let forwarding = forwarding.filter(|proxy| proxy.forwards(request.uri()));
         if let Some(value) = forwarding.and_then(authorization) {
@@ -129,6 +181,9 @@ impl Transport {
         let request = request.map(|inner| RequestBody {
             inner,
             progress: Arc::clone(&progress),
+            allowed: self.limits.max_request(),
+            record: Arc::clone(record),
+            traffic: Traffic::sent(&self.tenant),
         });
         let clients = if private { &self.private } else { &self.public };
         let answer = if request.uri().scheme_str() == Some("https") {
@@ -165,8 +220,15 @@ impl Transport {
             if let Some(failure) = cause::<ProxyFailure>(&error) {
                 record.note(failure.to_string());
             }
+            if let Some(ConnectError::Prohibited) = cause::<ConnectError>(&error) {
+                return record.refuse(&uri, Denied::Address(rule_for(&method, &uri)));
+            }
             request_error(&error)
         })?;
+        if size_of_head(response.headers()) > self.limits.headers {
+            record.note("the headers of the answer are larger than the limit `headers`".to_owned());
+            return Err(Error::HttpResponseHeaderSectionSize(None));
+        }
         if let Some(proxy) = forwarding
             && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
         {
@@ -182,10 +244,59 @@ impl Transport {
             // It ends when the connection does: nobody could tell that from breaking off in the middle.
             return Err(Error::HttpProtocolError);
         }
+        let (allowed, record) = (self.limits.max_response(), Arc::clone(record));
         Ok(response.map(|incoming| {
-            ResponseBody::new(incoming, patience.between_bytes, self.max_response).boxed_unsync()
+            let traffic = Traffic::received(&self.tenant);
+            ResponseBody::new(
+                incoming,
+                patience.between_bytes,
+                allowed,
+                record,
+                (turn, traffic),
+            )
+            .boxed_unsync()
         }))
     }
+
+    /// Waits until one more request may be on its way.
+    async fn turn(&self) -> Option<Turn> {
+        let store = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        Some(Turn {
+            _store: store,
+            _tenant: self.tenant.connection().await,
+        })
+    }
+}
+
+/// The right to be on one's way. Others wait until it is dropped.
+pub(crate) struct Turn {
+    _store: OwnedSemaphorePermit,
+    _tenant: Option<OwnedSemaphorePermit>,
+}
+
+const DENIED: &str = "denied";
+
+/// What metrics call the end of a request.
+fn ending(answer: &Result<Response<WasiBody>, Error>) -> &'static str {
+    match answer {
+        Ok(response) => match response.status().as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        },
+        Err(Error::DestinationIpProhibited | Error::HttpRequestDenied) => DENIED,
+        Err(_) => "failed",
+    }
+}
+
+/// Bytes of headers, as they are sent: two of them stand between name and value, and two at the end of the line.
+fn size_of_head(headers: &HeaderMap) -> u64 {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64)
+        .sum()
 }
 
 /// How long to wait for what, as the component asks, but never for ever.
@@ -246,14 +357,32 @@ impl CallRecord {
             Trouble::Denied(_, Denied::Rule(rule)) => format!(
                 "the grant of this store does not allow the request; the egress rule `{rule}` would"
             ),
-            Trouble::Denied(uri, Denied::Address) => {
+            Trouble::Denied(uri, Denied::Address(rule)) => {
                 let host = uri.host().unwrap_or_default();
                 format!(
-                    "`{host}` is a loopback, private or link-local address, which this store may reach only if a rule of the operator names it"
+                    "`{host}` is a loopback, private or link-local address, which this store may reach only if a rule of the operator names it, such as `{rule}`"
                 )
             }
+            Trouble::Denied(_, Denied::Header(name)) => format!(
+                "no store may send the header `{name}`, which makes another request of the one that was judged"
+            ),
+            Trouble::Denied(_, Denied::Table(rule)) => format!(
+                "the grant of this store allows its own table only; the egress rule `{rule}` would allow every table"
+            ),
             Trouble::Failed(words) => words.clone(),
         })
+    }
+
+    /// Notes a request that the grant does not allow, for the operator, and words it for the component.
+    fn refuse(&self, uri: &Uri, denied: Denied) -> Error {
+        let error = match denied {
+            Denied::Address(_) => Error::DestinationIpProhibited,
+            Denied::Header(_) | Denied::Rule(_) | Denied::Table(_) => Error::HttpRequestDenied,
+        };
+        self.set(Some(Trouble::Denied(uri.clone(), denied)));
+        let words = self.denied().unwrap_or_default();
+        tracing::warn!(host = uri.host(), "request refused: {words}");
+        error
     }
 
     fn note(&self, words: String) {
@@ -273,19 +402,6 @@ pub(crate) struct Door {
     pub(crate) record: Arc<CallRecord>,
 }
 
-impl Door {
-    /// Notes a request that the grant does not allow, for the operator.
-    fn refuse(&self, uri: &Uri, denied: Denied) -> Error {
-        tracing::warn!(host = uri.host(), ?denied, "request refused by the grant");
-        let error = match denied {
-            Denied::Address => Error::DestinationIpProhibited,
-            Denied::Rule(_) => Error::HttpRequestDenied,
-        };
-        self.record.set(Some(Trouble::Denied(uri.clone(), denied)));
-        error
-    }
-}
-
 type Sent = Result<
     (
         Response<WasiBody>,
@@ -302,10 +418,13 @@ impl WasiHttpHooks for Door {
         _body_outcome: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let transport = Arc::clone(&self.transport);
-        let private = match transport.egress.check(request.method(), request.uri()) {
-            Ok(private) => private,
+        let judged = check_headers(request.headers())
+            .and_then(|()| transport.egress.check(request.method(), request.uri()));
+        let pass = match judged {
+            Ok(pass) => pass,
             Err(denied) => {
-                let error = self.refuse(request.uri(), denied);
+                let error = self.record.refuse(request.uri(), denied);
+                request_ended(&transport.tenant, DENIED);
                 return Box::new(async move { Err(error) });
             }
         };
@@ -315,12 +434,16 @@ impl WasiHttpHooks for Door {
         self.record.set(None);
         let record = Arc::clone(&self.record);
         let patience = Patience::new(options);
-        Box::new(async move {
-            let response = transport.send(request, private, &patience, &record).await?;
+        let sent = async move {
+            let answer = transport
+                .send_checked(request, pass, &patience, &record)
+                .await;
+            request_ended(&transport.tenant, ending(&answer));
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> =
                 Box::new(async { Ok(()) });
-            Ok((response, done))
-        })
+            Ok((answer?, done))
+        };
+        Box::new(sent.in_current_span())
     }
 }
 
@@ -342,7 +465,12 @@ mod tests {
         };
         let config = serde_json::json!({});
         let (settings, _) = Settings::of(&config, &operator, None).await.unwrap();
-        let transport = Transport::new(Egress::default(), settings, 0);
+        let transport = Transport::new(
+            Egress::default(),
+            settings,
+            &Limits::default(),
+            &Tenant::default(),
+        );
         let body = Full::new(Bytes::new()).map_err(|never| match never {});
         let request = Request::get("https://store.test/")
             .body(body.boxed_unsync())
@@ -351,7 +479,7 @@ mod tests {
             connect_timeout: Some(Duration::from_millis(50)),
             ..RequestOptions::default()
         }));
-        let record = CallRecord::default();
+        let record = Arc::default();
         let answer = transport.send(request, false, &patience, &record).await;
         assert!(matches!(answer, Err(Error::ConnectionTimeout)));
     }

@@ -184,6 +184,11 @@ impl Exceptions {
         Self(list.split(',').filter_map(Exception::parse).collect())
     }
 
+    /// What is left of each, for a person. What is no name of a host, and may be anything, is not shown.
+    pub(super) fn shown(&self) -> Vec<String> {
+        self.0.iter().filter_map(Exception::shown).collect()
+    }
+
     fn cover(&self, host: &str, port: u16) -> bool {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.eq_ignore_ascii_case("localhost") {
@@ -216,6 +221,28 @@ impl Exceptions {
 }
 
 impl Exception {
+    fn shown(&self) -> Option<String> {
+        let (host, port) = match self {
+            Self::Address(address @ IpAddr::V6(_), port) => (format!("[{address}]"), port),
+            Self::Address(address, port) => (address.to_string(), port),
+            Self::All => return Some("*".to_owned()),
+            Self::Domain {
+                suffix,
+                itself,
+                port,
+            } => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+                let name = if *itself { &suffix[1..] } else { suffix };
+                (name.chars().all(is_name).then(|| name.to_owned())?, port)
+            }
+            Self::Range(range) => return Some(range.to_string()),
+        };
+        Some(match port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_lowercase();
         if text == "*" {

@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::proxy::{Proxies, Proxy};
+use super::resolve::NameSource;
 use super::tls::Trust;
 use crate::environment::{Environment, expand};
 use crate::{Diagnostic, Severity, small_file};
@@ -18,6 +19,7 @@ use crate::{Diagnostic, Severity, small_file};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operator {
     pub(crate) proxies: Option<Proxies>,
+    pub(crate) resolver: NameSource,
     pub(crate) trust: Option<Trust>,
     /// Lets `insecure` hold in a sealed store.
     pub(crate) allow_insecure: bool,
@@ -27,6 +29,7 @@ pub(crate) struct Operator {
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     pub(super) proxies: Proxies,
+    pub(super) resolver: NameSource,
     trust: Trust,
     /// Made when the first TLS connection is: reading the system's root certificates takes longer than all the
     /// rest of a start.
@@ -34,12 +37,31 @@ pub(crate) struct Settings {
     sources: Sources,
 }
 
-/// The argument or variable that each setting came from.
+/// Where each setting came from.
 #[derive(Debug, Default)]
 struct Sources {
-    http: Option<&'static str>,
-    https: Option<&'static str>,
-    trust: Option<&'static str>,
+    http: Option<Source>,
+    https: Option<Source>,
+    except: Option<Source>,
+    trust: Option<Source>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Argument(&'static str),
+    Environment(&'static str),
+    Grant,
+}
+
+impl Source {
+    /// As the component words it.
+    fn told(self) -> String {
+        match self {
+            Self::Argument(name) => format!("argument {name}"),
+            Self::Environment(name) => format!("environment {name}"),
+            Self::Grant => "grant".to_owned(),
+        }
+    }
 }
 
 impl Settings {
@@ -60,8 +82,9 @@ impl Settings {
             (None, Some(environment)) => reader.proxies(environment),
             (Some(proxies), _) => {
                 reader.refuse(&["http_proxy", "https_proxy", "no_proxy"], "a proxy", true);
-                reader.sources.http = proxies.http.is_some().then_some("grant");
-                reader.sources.https = proxies.https.is_some().then_some("grant");
+                reader.sources.http = proxies.http.is_some().then_some(Source::Grant);
+                reader.sources.https = proxies.https.is_some().then_some(Source::Grant);
+                reader.sources.except = Some(Source::Grant);
                 proxies.clone()
             }
             (None, None) => {
@@ -74,7 +97,7 @@ impl Settings {
             (trust, _) => {
                 let what = "the certificate authorities to trust";
                 reader.refuse(&["custom_ca_bundle"], what, false);
-                reader.sources.trust = trust.is_some().then_some("grant");
+                reader.sources.trust = trust.is_some().then_some(Source::Grant);
                 trust.clone().unwrap_or_default()
             }
         };
@@ -82,7 +105,7 @@ impl Settings {
             operator.allow_insecure || (local.is_some() && operator.trust.is_none());
         let trust = match reader.is_true("insecure") {
             true if may_be_insecure => {
-                reader.sources.trust = Some("insecure");
+                reader.sources.trust = Some(Source::Argument("insecure"));
                 Trust::Anybody
             }
             true => {
@@ -97,6 +120,7 @@ impl Settings {
         }
         let settings = Self {
             proxies,
+            resolver: operator.resolver.clone(),
             trust,
             client_config: OnceLock::new(),
             sources: reader.sources,
@@ -122,11 +146,12 @@ impl Settings {
             .ok_or_else(|| std::io::Error::other("there are no root certificates on this system"))
     }
 
-    /// For `explain`: `{"proxy":{"http":{"url","source"}|null,"https":…|null},"tls":{"verify":bool,"roots":"system|bundle",
-    /// "source":…|null}}`. URLs without user and password.
+    /// For `explain`: `{"proxy":{"http":{"url","source"}|null,"https":…|null,"except":{"hosts":[…],"source"}|null},
+    /// "tls":{"verify":bool,"roots":"system|bundle"|null,"source":…|null}}`. URLs without user and password.
     pub(crate) fn explain(&self) -> Value {
-        let shown = |proxy: &Option<Proxy>, source: Option<&str>| match proxy {
-            Some(proxy) => json!({ "url": proxy.to_string(), "source": source }),
+        let told = |source: Option<Source>| source.map(Source::told);
+        let shown = |proxy: &Option<Proxy>, source| match proxy {
+            Some(proxy) => json!({ "url": proxy.to_string(), "source": told(source) }),
             None => Value::Null,
         };
         let roots = match self.trust {
@@ -138,11 +163,15 @@ impl Settings {
             "proxy": {
                 "http": shown(&self.proxies.http, self.sources.http),
                 "https": shown(&self.proxies.https, self.sources.https),
+                "except": match self.proxies.except.shown() {
+                    hosts if hosts.is_empty() => Value::Null,
+                    hosts => json!({ "hosts": hosts, "source": told(self.sources.except) }),
+                },
             },
             "tls": {
                 "verify": !matches!(self.trust, Trust::Anybody),
                 "roots": roots,
-                "source": self.sources.trust,
+                "source": told(self.sources.trust),
             },
         })
     }
@@ -179,14 +208,15 @@ impl Reader<'_> {
             (None, None, None) => None,
         };
         self.sources.https = https.as_ref().map(|it| it.1);
-        let exceptions = self
-            .text("no_proxy")
-            .filter(|list| !list.is_empty())
-            .or_else(|| Some(environment.first(&["NO_PROXY", "no_proxy"])?.1));
+        let argument = self.text("no_proxy").filter(|list| !list.is_empty());
+        let exceptions = argument
+            .map(|list| (Source::Argument("no_proxy"), list))
+            .or_else(|| of_environment(environment.first(&["NO_PROXY", "no_proxy"])));
+        self.sources.except = exceptions.as_ref().map(|it| it.0);
         Proxies {
             http: http.map(|it| it.0),
             https: https.map(|it| it.0),
-            except: super::proxy::Exceptions::parse(&exceptions.unwrap_or_default()),
+            except: super::proxy::Exceptions::parse(&exceptions.map(|it| it.1).unwrap_or_default()),
         }
     }
 
@@ -195,9 +225,9 @@ impl Reader<'_> {
         name: &'static str,
         summary: &str,
         url: &str,
-    ) -> Option<(Proxy, &'static str)> {
+    ) -> Option<(Proxy, Source)> {
         match Proxy::parse(url) {
-            Ok(proxy) => proxy.map(|proxy| (proxy, name)),
+            Ok(proxy) => proxy.map(|proxy| (proxy, Source::Argument(name))),
             Err(error) => {
                 self.error(name, summary, format!("Unable to parse URL: {error}."));
                 None
@@ -210,11 +240,14 @@ impl Reader<'_> {
             .text("custom_ca_bundle")
             .filter(|path| !path.is_empty())
             .map(|path| ("custom_ca_bundle", path));
-        let Some((source, path)) = argument.or_else(|| environment.first(&["AWS_CA_BUNDLE"]))
-        else {
+        self.sources.trust = argument.as_ref().map(|it| Source::Argument(it.0));
+        let variable = || environment.first(&["AWS_CA_BUNDLE"]);
+        let Some((source, path)) = argument.or_else(variable) else {
             return Trust::System;
         };
-        self.sources.trust = Some(source);
+        self.sources
+            .trust
+            .get_or_insert(Source::Environment(source));
         let Some(file) = expand(&path, |name| environment.get(name)) else {
             let reason = "there is no home directory to put for `~`";
             let summary = format!("expanding custom CA bundle: {path}: {reason}");
@@ -276,11 +309,15 @@ impl Reader<'_> {
     }
 }
 
+fn of_environment(named: Option<(&'static str, String)>) -> Option<(Source, String)> {
+    named.map(|(name, value)| (Source::Environment(name), value))
+}
+
 /// The proxy that a variable names; one that is no URL is none, as in Go.
-fn variable(named: Option<(&'static str, String)>) -> Option<(Proxy, &'static str)> {
+fn variable(named: Option<(&'static str, String)>) -> Option<(Proxy, Source)> {
     let (name, url) = named?;
     match Proxy::parse(&url) {
-        Ok(proxy) => proxy.map(|proxy| (proxy, name)),
+        Ok(proxy) => proxy.map(|proxy| (proxy, Source::Environment(name))),
         Err(error) => {
             tracing::warn!(name, %error, "the variable names no proxy");
             None
@@ -473,7 +510,7 @@ mod tests {
         let (settings, _) = local(json!({}), &by_variable).await.unwrap();
         assert_eq!(
             settings.explain()["tls"],
-            json!({"verify": true, "roots": "bundle", "source": "AWS_CA_BUNDLE"})
+            json!({"verify": true, "roots": "bundle", "source": "environment AWS_CA_BUNDLE"})
         );
         let (settings, _) = local(json!({"insecure": "true"}), &by_variable)
             .await
@@ -512,6 +549,7 @@ mod tests {
 
         let operator = Operator {
             proxies: Some(Proxies::new(None, Some("proxy.test"), "").unwrap()),
+            resolver: NameSource::System,
             trust: None,
             allow_insecure: true,
         };

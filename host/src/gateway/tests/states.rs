@@ -4,7 +4,10 @@ use super::{Bench, fake::FakeStore, holder_of, info, lock_body};
 use crate::ErrorCode;
 
 fn state(serial: u64, content: &str) -> String {
-    format!(r#"{{"version":4,"serial":{serial},"lineage":"l","outputs":{{"x":"{content}"}}}}"#)
+    let canary = cofferdam_canaries::STATE;
+    format!(
+        r#"{{"version":4,"serial":{serial},"lineage":"l","outputs":{{"x":"{content}{canary}"}}}}"#
+    )
 }
 
 #[tokio::test]

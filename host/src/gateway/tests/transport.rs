@@ -16,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::{Bench, fake::FakeStore, lock_body};
 use crate::gateway::{Gateway, GatewayError, Token};
@@ -416,6 +417,7 @@ async fn the_log_names_what_was_done_but_holds_no_state_and_no_token() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
+        .with_span_events(FmtSpan::CLOSE)
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
@@ -447,6 +449,7 @@ async fn the_log_names_what_was_done_but_holds_no_state_and_no_token() {
         "POST",
         "workspace=\"w\"",
         "lock=\"the-id\"",
+        "who=\"somebody@somewhere\" status=200 milliseconds=",
         "status=200",
         "status=401",
     ] {
