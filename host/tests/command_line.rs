@@ -402,6 +402,7 @@ async fn no_output_shows_a_secret() {
     ] {
         let mut command = project.command(arguments);
         command
+            .env_remove("COFFERDAM_LOG_PATH")
             .env("RUST_LOG", "trace")
             .env("COFFERDAM_LOG", "trace");
         let output = tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -472,4 +473,99 @@ async fn an_interrupt_releases_the_lock_that_is_held() {
         .unwrap();
     assert_eq!(code(&output), 130, "{}", stderr(&output));
     assert!(!project.locked(), "the lock is released");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_file_that_the_block_names_is_run_only_where_a_flag_allows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("aws-config");
+    let project = Project::with(|block| {
+        let fields = block.as_object_mut().unwrap();
+        let text = |it: Option<Value>| it.unwrap().as_str().unwrap().to_owned();
+        let printed = json!({
+            "Version": 1,
+            "AccessKeyId": text(fields.remove("access_key")),
+            "SecretAccessKey": text(fields.remove("secret_key")),
+        });
+        std::fs::write(folder.path().join("printed"), printed.to_string()).unwrap();
+        let trace = folder.path().join("ran");
+        let command = format!(
+            "touch {}; cat {}",
+            trace.display(),
+            folder.path().join("printed").display()
+        );
+        std::fs::write(
+            &shared,
+            format!("[default]\ncredential_process = {command}\n"),
+        )
+        .unwrap();
+        fields.insert("shared_config_files".to_owned(), json!([shared]));
+    })
+    .await;
+    let list = async |arguments: &[&str]| {
+        let mut command = project.command(arguments);
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
+            command.env_remove(name);
+        }
+        command.env("HOME", folder.path());
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap()
+    };
+    let refused = list(&["workspace", "list"]).await;
+    assert_eq!(code(&refused), 1);
+    let text = stderr(&refused);
+    let text = text
+        .replace('│', " ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(text.contains("--allow-credential-process"), "{text}");
+    assert!(!folder.path().join("ran").exists());
+    let allowed = list(&["workspace", "list", "-allow-credential-process"]).await;
+    assert_eq!(code(&allowed), 0, "{}", stderr(&allowed));
+    assert!(folder.path().join("ran").exists());
+}
+
+#[test]
+fn the_settings_that_dev_prints_skip_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dev = cofferdam(folder.path())
+        .args(["dev", "--json"])
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(dev.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let settings: Value = serde_json::from_str(&line).unwrap();
+    let block = settings["backend"]["s3"].clone();
+    assert_eq!(
+        block["endpoints"],
+        json!({ "s3": settings["url"], "sts": settings["url"] })
+    );
+    let names: Vec<&String> = block.as_object().unwrap().keys().collect();
+    assert_eq!(
+        names,
+        [
+            "bucket",
+            "endpoints",
+            "key",
+            "region",
+            "use_lockfile",
+            "use_path_style"
+        ]
+    );
+    let file = json!({ "terraform": { "backend": { "s3": block } } });
+    std::fs::write(folder.path().join("backend.tf.json"), file.to_string()).unwrap();
+    let text = |name: &str| settings[name].as_str().unwrap().to_owned();
+    let list = cofferdam(folder.path())
+        .args(["workspace", "list"])
+        .env("AWS_ACCESS_KEY_ID", text("access_key_id"))
+        .env("AWS_SECRET_ACCESS_KEY", text("secret_access_key"))
+        .env("HOME", folder.path())
+        .output()
+        .unwrap();
+    dev.kill().unwrap();
+    dev.wait().unwrap();
+    assert_eq!(code(&list), 0, "{}", stderr(&list));
 }

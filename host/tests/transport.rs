@@ -102,9 +102,10 @@ struct Proxy {
     asked: Asked,
 }
 
-/// Base64 of `user:pass:canary`.
-const BASIC: &str = "Proxy-Authorization: Basic dXNlcjpwYXNzOmNhbmFyeQ==";
-const USER: &str = "user:pass%3Acanary@";
+/// Base64 of `user:pass:` and [`cofferdam_canaries::PROXY_PASSWORD`].
+const BASIC: &str =
+    "Proxy-Authorization: Basic dXNlcjpwYXNzOmNvZmZlcmRhbS1jYW5hcnktcHJveHktcGFzc3dvcmQtNGIxZA==";
+const USER: &str = "user:pass%3Acofferdam-canary-proxy-password-4b1d@";
 
 impl Proxy {
     async fn new(target: SocketAddr, wants_password: bool) -> Self {
@@ -203,7 +204,7 @@ async fn socks<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
             client.read_exact(&mut part).await.ok()?;
             given.push(String::from_utf8(part).ok()?);
         }
-        let good = given == ["user", "pass:canary"];
+        let good = given == ["user", "pass:cofferdam-canary-proxy-password-4b1d"];
         client.write_all(&[1, u8::from(!good)]).await.ok()?;
         if !good {
             return Some(());

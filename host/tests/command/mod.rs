@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use cofferdam::dev_store::DevStore;
+use cofferdam_canaries as canaries;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,6 +25,7 @@ impl Project {
 
     pub async fn with(change: impl FnOnce(&mut Value)) -> Self {
         let server = DevStore::builder().start().await.unwrap();
+        canaries::watch("a store's secret access key", server.secret_access_key());
         let directory = tempfile::tempdir().unwrap();
         let mut block = server.backend_block(KEY);
         change(&mut block);
@@ -46,11 +48,21 @@ impl Project {
     pub async fn run_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
         let input = input.to_owned();
+        let arguments: Vec<String> = arguments.iter().copied().map(str::to_owned).collect();
         tokio::task::spawn_blocking(move || {
             let mut child = command.spawn().unwrap();
             // A command that reads nothing may be gone before all is written.
             let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-            child.wait_with_output().unwrap()
+            let output = child.wait_with_output().unwrap();
+            canaries::record(&output.stderr);
+            // These print what they are asked for: a state, or how to get at one.
+            if !["dev", "pull", "serve"]
+                .iter()
+                .any(|it| arguments.iter().any(|word| word == it))
+            {
+                canaries::record(&output.stdout);
+            }
+            output
         })
         .await
         .unwrap()
@@ -110,6 +122,6 @@ pub fn stderr(output: &Output) -> String {
 
 pub fn state(serial: u64, lineage: &str) -> String {
     json!({"version": 4, "terraform_version": "1.11.4", "serial": serial, "lineage": lineage,
-        "outputs": {}, "resources": [], "check_results": null})
+        "outputs": {"canary": {"value": canaries::STATE, "type": "string"}}, "resources": [], "check_results": null})
     .to_string()
 }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use cofferdam::dev_store::Misbehaviour;
 use cofferdam::gateway::DEFAULT_LISTEN;
-use cofferdam::{ProbeOptions, parse_go_duration};
+use cofferdam::{Limits, LimitsError, ProbeOptions, parse_go_duration};
 
 /// Terraform and OpenTofu state in S3, with the storage code sealed in a WebAssembly sandbox.
 ///
@@ -43,6 +43,9 @@ pub(crate) struct Global {
     /// How long to wait for a lock that somebody else holds, such as 30s or 1m30s
     #[arg(long, global = true, value_name = "DURATION", default_value = "0s", value_parser = parse_go_duration)]
     pub(crate) lock_timeout: Duration,
+    /// Run the credential_process of a profile also out of files that the backend block names, not only out of ~/.aws
+    #[arg(long, global = true)]
+    pub(crate) allow_credential_process: bool,
     /// Write although the backend block names no lock
     #[arg(long, global = true)]
     pub(crate) allow_no_locking: bool,
@@ -58,16 +61,37 @@ pub(crate) struct Global {
     /// Run this component instead of the built-in one
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
+    /// Refuse to run any component but the one with this SHA-256
+    #[arg(long, global = true, value_name = "HEX")]
+    pub(crate) component_sha256: Option<String>,
+    #[arg(long, global = true, value_name = "NAME=VALUE", help = limits(), value_parser = limit)]
+    pub(crate) limit: Vec<String>,
     /// No colours
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+}
+
+/// A limit that can be set so.
+fn limit(text: &str) -> Result<String, LimitsError> {
+    Limits::default().with(text).map(|_| text.to_owned())
+}
+
+/// The help for `--limit`.
+fn limits() -> String {
+    let known: Vec<_> = Limits::documented()
+        .map(|limit| format!("{} ({})", limit.name, limit.default))
+        .collect();
+    format!(
+        "What one call of the component may use up, such as memory=512MiB; repeatable: {}",
+        known.join(", ")
+    )
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Show what it does, on an S3 server of its own: needs nothing and leaves nothing behind
     Demo(Format),
-    /// Run an S3 and DynamoDB server for development until Ctrl-C, and print the settings for it
+    /// Run an S3, DynamoDB and STS server for development until Ctrl-C, and print the settings for it
     Dev(DevOptions),
     /// Find out in the store itself whether locking is safe there; ends with 2 when it is not
     ///
@@ -85,8 +109,20 @@ pub(crate) enum Command {
     /// The command gets TF_HTTP_ADDRESS, TF_HTTP_LOCK_ADDRESS, TF_HTTP_UNLOCK_ADDRESS, TF_HTTP_USERNAME and
     /// TF_HTTP_PASSWORD, and all the rest of this environment, AWS credentials included: its providers may need them.
     Exec(ExecOptions),
+    /// Show what the configuration resolves to and why: region, endpoints, credentials, locking, what the store may do
+    ///
+    /// Makes no request and shows no secret. Credentials are the source that would be used, and those that were passed over,
+    /// each with the reason; whether they are good, only a request can tell.
+    Explain(Format),
     /// Release a lock that its holder left behind
     ForceUnlock(ForceUnlockOptions),
+    /// Print the least IAM policy that the configuration needs, as JSON
+    ///
+    /// For the current workspace, for each --workspace, or for --all-workspaces. What IAM cannot know from the configuration
+    /// stands on standard error. Makes no request.
+    ///
+    /// States may be deleted only with --delete-workspaces, and versions of objects never, except a probe's own.
+    IamPolicy(IamPolicyOptions),
     /// Look at locks
     Lock {
         #[command(subcommand)]
@@ -235,6 +271,48 @@ pub(crate) struct ForceUnlockOptions {
     /// The id of the lock
     #[arg(value_name = "LOCK_ID")]
     pub(crate) id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct IamPolicyOptions {
+    /// What it is for
+    #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = PolicyPurpose::Apply)]
+    pub(crate) purpose: PolicyPurpose,
+    /// A workspace; repeatable [default: TF_WORKSPACE, else the selected one]
+    // In place of the option of every command, which takes one.
+    #[arg(
+        id = "workspace",
+        long,
+        value_name = "NAME",
+        conflicts_with = "all_workspaces"
+    )]
+    pub(crate) workspaces: Vec<String>,
+    /// All workspaces, also those to come, and their list
+    #[arg(long)]
+    pub(crate) all_workspaces: bool,
+    /// With --for apply: workspaces other than default may be deleted
+    #[arg(long)]
+    pub(crate) delete_workspaces: bool,
+    /// With --for doctor: as doctor itself has it
+    #[arg(long)]
+    pub(crate) even_aws: bool,
+    /// Print the policy of the bucket instead, for this ARN or id of an account; repeatable
+    #[arg(long, value_name = "ARN")]
+    pub(crate) principal: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PolicyPurpose {
+    /// Plan and apply: read, lock and write states, new workspaces' too
+    Apply,
+    /// Find out whether locking is safe
+    Doctor,
+    /// Read states
+    Outputs,
+    /// Read states, and lock them meanwhile
+    Plan,
+    /// Repair digests
+    Repair,
 }
 
 #[derive(Args)]

@@ -54,10 +54,13 @@ impl Interrupt {
     }
 }
 
-/// Waits for a signal that ends a server. Answers the exit code of a process that it ended.
-pub(crate) async fn end() -> Result<u8, Failure> {
+/// Catches the signals that end a server from now on, and is ready when one came. To be called before the server is
+/// announced: a signal that comes at once would end the process in the middle of a request, or be lost.
+pub(crate) fn ending() -> Result<impl Future<Output = ()>, Failure> {
     let (mut interrupts, mut terminations) = signals().map_err(cannot_catch)?;
-    Ok(next(&mut interrupts, &mut terminations).await)
+    Ok(async move {
+        next(&mut interrupts, &mut terminations).await;
+    })
 }
 
 fn signals() -> io::Result<(Signal, Signal)> {

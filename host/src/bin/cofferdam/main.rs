@@ -3,15 +3,20 @@
 //! Exit codes: 0 done, 1 error, 2 `doctor`: locking is not safe, 64 wrong usage, 75 somebody else holds the lock, 130 and
 //! 143 ended by SIGINT and SIGTERM; `exec` passes on those of its command.
 
+#[cfg(test)]
+use cofferdam_canaries as _;
+
 mod arguments;
 mod confirm;
 mod demo;
 mod dev;
 mod doctor;
 mod exec;
+mod explain;
 mod failure;
 mod force_unlock;
 mod hcl_text;
+mod iam_policy;
 mod interrupt;
 mod lock_safety;
 mod lock_status;
@@ -27,9 +32,12 @@ mod verdict;
 mod version;
 mod workspace;
 
+use std::fs::OpenOptions;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Arguments, Command, LockCommand, RepairCommand, StateCommand, parse};
 use crate::failure::{Failure, USAGE};
@@ -59,7 +67,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     let Arguments { global, command } = arguments;
-    log_to_stderr();
+    log(output);
     if let Some(directory) = &global.chdir {
         std::env::set_current_dir(directory).map_err(|error| {
             Failure::new(
@@ -97,7 +105,9 @@ async fn run(command: Command, session: &Session) -> Result<u8, Failure> {
         Command::Dev(options) => dev::run(options).await?,
         Command::Doctor(options) => return doctor::run(session, &options).await,
         Command::Exec(options) => return exec::run(session, options).await,
+        Command::Explain(options) => explain::run(session, &options).await?,
         Command::ForceUnlock(options) => force_unlock::run(session, &options).await?,
+        Command::IamPolicy(options) => iam_policy::run(session, &options).await?,
         Command::Lock {
             command: LockCommand::Status(options),
         } => return lock_status::run(session, &options).await,
@@ -115,12 +125,21 @@ async fn run(command: Command, session: &Session) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// `COFFERDAM_LOG` takes what `RUST_LOG` takes elsewhere, such as `cofferdam=debug`. Unset: silence.
-fn log_to_stderr() {
-    if let Ok(filter) = std::env::var("COFFERDAM_LOG") {
-        tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-            .with_writer(std::io::stderr)
-            .init();
+/// `COFFERDAM_LOG` takes what `RUST_LOG` takes elsewhere, such as `cofferdam=debug`. Unset: silence. The log goes to
+/// standard error, or is added to the file that `COFFERDAM_LOG_PATH` names.
+fn log(output: Output) {
+    let Ok(filter) = std::env::var("COFFERDAM_LOG") else {
+        return;
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter));
+    let Some(path) = std::env::var_os("COFFERDAM_LOG_PATH").filter(|path| !path.is_empty()) else {
+        return log.with_writer(std::io::stderr).init();
+    };
+    match OpenOptions::new().create(true).append(true).open(&path) {
+        Ok(file) => log.with_ansi(false).with_writer(Mutex::new(file)).init(),
+        Err(error) => output.message(&format!(
+            "Nothing is logged: cannot open {}, which COFFERDAM_LOG_PATH names: {error}.",
+            path.display()
+        )),
     }
 }

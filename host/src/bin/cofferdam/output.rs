@@ -18,10 +18,13 @@ const WIDTH: usize = 76;
 /// The version of the shape of everything that `--json` prints. New fields do not change it.
 pub(crate) const FORMAT_VERSION: &str = "1.0";
 
-/// How to print to standard error.
+/// How to print.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
+    /// On standard error.
     color: bool,
+    /// On standard output.
+    bold: bool,
 }
 
 impl Output {
@@ -31,11 +34,22 @@ impl Output {
             no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             color: !unwanted && std::io::stderr().is_terminal(),
+            bold: !unwanted && std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// A title for standard output.
+    pub(crate) fn title(self, text: &str) -> String {
+        match self.bold {
+            true => format!("\x1b[1m{text}\x1b[0m"),
+            false => text.to_owned(),
         }
     }
 
     /// Prints a diagnostic in its frame.
     pub(crate) fn diagnostic(self, diagnostic: &Diagnostic) {
+        let (summary, detail) = (&diagnostic.summary, &diagnostic.detail);
+        tracing::trace!(?summary, ?detail, "printed");
         eprint!("{}", self.framed(diagnostic));
     }
 
@@ -45,7 +59,9 @@ impl Output {
         reason = "messages go through the same door as diagnostics"
     )]
     pub(crate) fn message(self, text: &str) {
-        eprintln!("{}", printable(text));
+        let text = printable(text);
+        tracing::trace!(%text, "printed");
+        eprintln!("{text}");
     }
 
     fn framed(self, diagnostic: &Diagnostic) -> String {
@@ -174,15 +190,30 @@ mod tests {
     use super::*;
     use crate::failure::diagnostic;
 
+    const PLAIN: Output = Output {
+        color: false,
+        bold: false,
+    };
+    const COLORED: Output = Output {
+        color: true,
+        bold: true,
+    };
+
+    #[test]
+    fn a_title_is_bold_where_that_can_be_seen() {
+        assert_eq!(PLAIN.title("Store"), "Store");
+        assert_eq!(COLORED.title("Store"), "\x1b[1mStore\x1b[0m");
+    }
+
     #[test]
     fn a_diagnostic_stands_in_terraforms_frame() {
         let error = diagnostic(Severity::Error, "It failed", "One line.\n\nAnother.\n");
         assert_eq!(
-            Output { color: false }.framed(&error),
+            PLAIN.framed(&error),
             "╷\n│ Error: It failed\n│\n│ One line.\n│\n│ Another.\n╵\n"
         );
         assert_eq!(
-            Output { color: true }.framed(&diagnostic(Severity::Warning, "Careful", "")),
+            COLORED.framed(&diagnostic(Severity::Warning, "Careful", "")),
             "\x1b[33m╷\x1b[0m\n\x1b[33m│\x1b[0m \x1b[1m\x1b[33mWarning: \x1b[0m\x1b[1mCareful\x1b[0m\n\x1b[33m╵\x1b[0m\n"
         );
     }
@@ -191,7 +222,7 @@ mod tests {
     fn long_lines_are_wrapped_and_indented_ones_are_not() {
         let prose = "word ".repeat(40);
         let indented = format!("  {}", "x".repeat(100));
-        let text = Output { color: false }.framed(&diagnostic(
+        let text = PLAIN.framed(&diagnostic(
             Severity::Error,
             "s",
             format!("{prose}\n{indented}"),
@@ -210,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_drive_the_terminal() {
-        let text = Output { color: false }.framed(&diagnostic(
+        let text = PLAIN.framed(&diagnostic(
             Severity::Error,
             "\x1b[2Jgone\nnext",
             "\r\x07 \u{202e}txet",

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::ServeOptions;
 use crate::failure::Failure;
 use crate::hcl_text::{backend_block, export};
-use crate::interrupt::end;
+use crate::interrupt::ending;
 use crate::lock_safety;
 use crate::locking::no_locking;
 use crate::output::{data, json};
@@ -39,6 +39,7 @@ pub(crate) async fn run(session: &Session, options: ServeOptions) -> Result<(), 
     for name in options.allow_host {
         builder = builder.allow_host(name);
     }
+    let ending = ending()?;
     let gateway = builder
         .start()
         .await
@@ -63,7 +64,7 @@ pub(crate) async fn run(session: &Session, options: ServeOptions) -> Result<(), 
         }
         data(text.as_bytes())?;
     }
-    end().await?;
+    ending.await;
     gateway.shutdown().await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use cofferdam::config::{BackendBlock, BackendSources, data_dir, selected_workspace};
-use cofferdam::{Backend, ComponentSource, Error, Fence, Grant, Store};
+use cofferdam::{Backend, ComponentSource, Error, Fence, Grant, Limits, Store};
 use serde_json::Value;
 
 use crate::arguments::Global;
@@ -81,17 +81,35 @@ impl Session {
         Ok(block)
     }
 
+    fn limits(&self) -> Result<Limits, Failure> {
+        let mut limits = Limits::default();
+        for text in &self.global.limit {
+            limits = limits
+                .with(text)
+                .map_err(|error| Failure::new("Invalid limit", format!("{error}.")))?;
+        }
+        Ok(limits)
+    }
+
     /// The sandbox.
     pub(crate) async fn backend(&self) -> Result<Backend, Failure> {
         let source = match &self.global.component {
             Some(path) => ComponentSource::File(path.clone()),
             None => ComponentSource::Embedded,
         };
-        Backend::builder()
-            .component(source)
+        let mut builder = Backend::builder().component(source).limits(self.limits()?);
+        if let Some(digest) = &self.global.component_sha256 {
+            builder = builder.component_sha256(digest);
+        }
+        builder
             .build()
             .await
             .map_err(|error| Failure::store("Cannot load the component", &error))
+    }
+
+    /// What the person allows.
+    pub(crate) fn grant(&self) -> Grant {
+        Grant::local().allow_credential_process(self.global.allow_credential_process)
     }
 
     /// The store that the backend block names, opened in the sandbox. Warnings are printed.
@@ -107,7 +125,7 @@ impl Session {
         let config = Value::Object(block.config);
         let opened = backend
             .store(config.clone())
-            .grant(Grant::local())
+            .grant(self.grant())
             .fence(fence)
             .on_warning(move |warning| output.diagnostic(&warning))
             .open()

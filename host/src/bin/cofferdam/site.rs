@@ -31,7 +31,6 @@ impl Site {
     pub(crate) async fn of(backend: &Backend, config: &Value) -> Result<Self, Error> {
         let explained = backend.explain(config, &Grant::local()).await?;
         // An explanation in other words than these leaves the endpoint unknown.
-        let explained: Value = serde_json::from_str(&explained).unwrap_or_default();
         let argument = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
         Ok(Self {
             endpoint: explained["endpoints"]["s3"]["url"]
