@@ -13,8 +13,10 @@
 
 pub mod component;
 pub mod conformance;
+pub mod credential_services;
 pub mod gate;
 pub mod go;
+pub mod interceptor;
 pub mod native;
 pub mod pair;
 pub mod proxy;
@@ -26,6 +28,7 @@ pub mod site;
 pub mod terraform;
 pub mod tools;
 
+pub use credential_services::CredentialServices;
 pub use gate::{Fate, Gate};
 pub use pair::Pair;
 pub use raw_dynamodb::{RawDynamoDb, digest_of};

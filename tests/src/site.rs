@@ -4,6 +4,7 @@
 //! servers would be written once for each.
 
 use cofferdam::dev_store::DevStore;
+use cofferdam_canaries as canaries;
 use serde_json::{Value, json};
 
 /// Where an S3 server listens, and how it is opened.
@@ -74,6 +75,7 @@ impl Locking {
 impl Site {
     /// The embedded store, as a site.
     pub fn of(server: &DevStore) -> Self {
+        canaries::watch("a store's secret access key", server.secret_access_key());
         Self {
             name: "the embedded store",
             url: server.url(),

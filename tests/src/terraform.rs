@@ -48,6 +48,12 @@ resource "terraform_data" "one" {
 output "value" {
   value = terraform_data.one.output
 }
+
+# No log may show it.
+output "canary" {
+  value     = "cofferdam+canary/state+5e7a"
+  sensitive = true
+}
 "#;
 
 /// A working directory.
@@ -228,6 +234,7 @@ impl Terraform {
 /// Waits for a command.
 pub async fn finish(child: Child) -> Run {
     let output = child.wait_with_output().await.expect("the command ends");
+    cofferdam_canaries::record(&output.stderr);
     Run {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -21,10 +21,15 @@ use hyper_util::rt::TokioExecutor;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential, Checksum};
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
 
+// From here on all that the tests log is searched for secrets.
+use cofferdam_canaries as _;
+
 #[path = "dev_store/encryption.rs"]
 mod encryption;
 #[path = "dev_store/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "dev_store/sts.rs"]
+mod sts;
 #[path = "dev_store/tables.rs"]
 mod tables;
 #[path = "dev_store/tags.rs"]

@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use cofferdam_canaries as canaries;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -148,6 +149,7 @@ async fn create_user(site: &mut Site, name: &str, policy: &Value) {
     let key = String::from_utf8_lossy(&key);
     site.access_key_id = element(&key, "AccessKeyId");
     site.secret_access_key = element(&key, "SecretAccessKey");
+    canaries::watch("a store's secret access key", &site.secret_access_key);
 }
 
 /// What most tests may do: anything.
