@@ -1,5 +1,5 @@
-//! A component with the contract's face that misbehaves on request: the workspace that is read names the
-//! misdeed, such as `loop`, `memory`, `panic`, `wait`, `get <url>`; any other workspace has no state.
+//! A component with the contract's face that misbehaves on request: the workspace that is read, or locked, names the
+//! misdeed, such as `loop`, `memory` or `get <url>`; any other workspace has no state.
 #![allow(
     missing_docs,
     unsafe_code,
@@ -11,18 +11,17 @@ mod bindings {
     #![allow(unused_qualifications, clippy::all, reason = "generated code")]
     wit_bindgen::generate!({ world: "state-backend", path: "../../wit", generate_all });
 }
+mod network;
 
 use bindings::cofferdam::state_backend::surroundings;
-use bindings::cofferdam::state_backend::types::{ErrorCode, Outcome};
+use bindings::cofferdam::state_backend::types::{ErrorCode, Outcome, State};
 use bindings::exports::cofferdam::state_backend::state_store::{
     DeleteOptions, Diagnostic, Error, Guest, GuestStore, HeldLock, Holder, LockInfo, OpenOptions,
     Opened, Reading, Revision, Store, UnlockBy, WriteOptions,
 };
 use bindings::wasi::clocks::monotonic_clock;
-use bindings::wasi::http::outgoing_handler;
-use bindings::wasi::http::types::{
-    ErrorCode as HttpError, Fields, Method, OutgoingRequest, Scheme,
-};
+use bindings::wasi::http::types::Fields;
+use bindings::wasi::random::random;
 
 struct Hostile;
 
@@ -59,6 +58,25 @@ impl GuestStore for HostileStore {
     fn read(&self, workspace: String, _known: Option<Revision>) -> Result<Reading, Error> {
         let (misdeed, argument) = workspace.split_once(' ').unwrap_or((&workspace, ""));
         match misdeed {
+            "answer" => Ok(Reading::State(State {
+                bytes: vec![b' '; number(argument)],
+                revision: Revision {
+                    tag: "\"1\"".to_owned(),
+                    version: None,
+                },
+                checksum: None,
+            })),
+            "arguments" => told(std::env::args().count()),
+            "body" => told(network::read_to_the_end(argument)),
+            "environment" => told(std::env::vars().count()),
+            "file" => told(surroundings::read_file(argument)),
+            "follow" => told(network::follow(argument)),
+            "get" => told(network::get(argument)),
+            "handles" => {
+                let hoard: Vec<Fields> = (0..number(argument)).map(|_| Fields::new()).collect();
+                told(hoard.len())
+            }
+            "headers" => told(network::headers(number(argument))),
             "loop" => loop {
                 std::hint::black_box(0);
             },
@@ -70,15 +88,20 @@ impl GuestStore for HostileStore {
                 }
             }
             "panic" => panic!("on request"),
+            "print" => loop {
+                println!("{workspace}");
+                eprintln!("{workspace}");
+            },
+            "random" => told(random::get_random_bytes(number(argument) as u64).len()),
+            "recursion" => told(deeper(0)),
+            "run" => told(surroundings::run(argument)),
+            "send" => told(network::send(argument)),
+            "upload" => told(network::upload(argument)),
+            "variable" => told(surroundings::variable(argument)),
             "wait" => {
                 monotonic_clock::subscribe_duration(u64::MAX).block();
                 Ok(Reading::Absent)
             }
-            "get" => fetch(argument),
-            "variable" => answer(format!("{:?}", surroundings::variable(argument))),
-            "file" => answer(format!("{:?}", surroundings::read_file(argument))),
-            "run" => answer(format!("{:?}", surroundings::run(argument))),
-            "environment" => answer(format!("{}", std::env::vars().count())),
             _ => Ok(Reading::Absent),
         }
     }
@@ -89,20 +112,19 @@ impl GuestStore for HostileStore {
         _bytes: Vec<u8>,
         _options: WriteOptions,
     ) -> Result<Revision, Error> {
-        answer("no".to_owned()).map(|_| Revision {
-            tag: String::new(),
-            version: None,
-        })
+        Err(error("no".to_owned()))
     }
 
     fn delete(&self, _workspace: String, _options: DeleteOptions) -> Result<(), Error> {
         Ok(())
     }
 
-    fn lock(&self, _workspace: String, info: LockInfo) -> Result<HeldLock, Error> {
+    /// `answer <n>`: with a token of so many bytes.
+    fn lock(&self, workspace: String, info: LockInfo) -> Result<HeldLock, Error> {
+        let size = workspace.strip_prefix("answer ").map_or(0, number);
         Ok(HeldLock {
             id: info.id,
-            token: String::new(),
+            token: " ".repeat(size),
         })
     }
 
@@ -116,45 +138,29 @@ impl GuestStore for HostileStore {
 }
 
 /// Tells the host what was seen, as the message of an error.
-fn answer(message: String) -> Result<Reading, Error> {
-    Err(Error {
+fn told(seen: impl std::fmt::Debug) -> Result<Reading, Error> {
+    Err(error(format!("{seen:?}")))
+}
+
+fn error(message: String) -> Error {
+    Error {
         code: ErrorCode::Other,
         message,
         outcome: Outcome::NotDone,
         retryable: false,
         holders: Vec::new(),
         facts: Vec::new(),
-    })
+    }
 }
 
-fn fetch(url: &str) -> Result<Reading, Error> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let request = OutgoingRequest::new(Fields::new());
-    let set = request
-        .set_method(&Method::Get)
-        .and_then(|()| {
-            request.set_scheme(Some(&if scheme == "https" {
-                Scheme::Https
-            } else {
-                Scheme::Http
-            }))
-        })
-        .and_then(|()| request.set_authority(Some(authority)))
-        .and_then(|()| request.set_path_with_query(Some(path)));
-    if set.is_err() {
-        return answer("the request cannot be made".to_owned());
-    }
-    let outcome: Result<u16, HttpError> =
-        outgoing_handler::handle(request, None).and_then(|future| {
-            future.subscribe().block();
-            match future.get() {
-                Some(Ok(Ok(response))) => Ok(response.status()),
-                Some(Ok(Err(error))) => Err(error),
-                _ => Err(HttpError::InternalError(None)),
-            }
-        });
-    answer(format!("{outcome:?}"))
+fn number(text: &str) -> usize {
+    text.parse().unwrap_or(usize::MAX)
+}
+
+/// Calls itself in a way that no compiler makes a loop of, and that takes less of the component's memory than of its stack.
+fn deeper(depth: u64) -> u64 {
+    let next = std::hint::black_box(deeper as fn(u64) -> u64);
+    next(depth + 1) + depth
 }
 
 bindings::export!(Hostile with_types_in bindings);
