@@ -1,7 +1,8 @@
-//! Whole processes: `cofferdam state pull` beside `terraform state pull`, wall time and peak memory.
+//! Whole processes: `cofferdam state pull` beside `terraform state pull`, wall time and peak memory; and `terraform apply`
+//! with a change through `cofferdam exec`, beside Terraform's own backend.
 //!
 //! `cargo build --release && cargo bench --bench processes`. It prints a table with the ratios and the
-//! targets, and never fails on either: a busy machine is no defect. Every process finds an empty home
+//! targets, and never fails on either: a busy machine is no defect. Every process that pulls finds an empty home
 //! directory, so that nothing which an earlier one could have cached helps it.
 
 #![allow(
@@ -27,18 +28,23 @@ const KEY: &str = "app/terraform.tfstate";
 /// The name of each size, its bytes, and how often it is measured.
 const SIZES: [(&str, usize, usize); 2] = [("1 KB", 1_000, 15), ("50 MB", 50_000_000, 5)];
 /// At most this part of Terraform's time and of its memory.
-const TARGETS: (f64, f64) = (1.0 / 8.0, 1.0 / 2.0);
+const TARGETS: (f64, f64) = (1.0 / 10.0, 1.0 / 3.0);
+/// How often an apply is measured, and at most this part of the time with Terraform's own backend.
+const APPLIES: usize = 9;
+const APPLY_TARGET: f64 = 1.0;
 
 fn main() {
     let mut arguments = env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == MEASURE) {
         measure(arguments);
     } else if env::args().any(|argument| argument == "--bench") {
-        Runtime::new().expect("a runtime").block_on(compare());
+        let runtime = Runtime::new().expect("a runtime");
+        runtime.block_on(compare_pulls());
+        runtime.block_on(compare_applies());
     }
 }
 
-async fn compare() {
+async fn compare_pulls() {
     let Some(terraform) = Terraform::installed() else {
         return;
     };
@@ -78,6 +84,50 @@ async fn compare() {
             println!("{size:8} {what:10} ratio {ratio:.3}, target {target:.3}: {verdict}");
         }
     }
+}
+
+async fn compare_applies() {
+    let (Some(own), Some(through)) = (Terraform::installed(), Terraform::installed()) else {
+        return;
+    };
+    let server = DevStore::builder().recording(false).start().await;
+    let server = server.expect("the embedded store starts");
+    let site = Site::of(&server);
+    let own = own.with_backend("s3", &site.block("own.tfstate"));
+    let block = through.directory().join("store.tfbackend.json");
+    std::fs::write(&block, site.block("through.tfstate").to_string()).expect("a file");
+    let wrapper = [
+        tools::cofferdam().into_os_string(),
+        "exec".into(),
+        "--backend-config".into(),
+        block.into_os_string(),
+        "--".into(),
+    ];
+    let through = through.with_backend("http", &json!({})).under(wrapper);
+    for terraform in [&own, &through] {
+        terraform.ok(&["init", "-no-color"]).await;
+        terraform.apply("first").await;
+    }
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for run in 0..APPLIES {
+        for (terraform, walls) in [(&through, &mut ours), (&own, &mut theirs)] {
+            let start = Instant::now();
+            terraform.apply(&format!("change {run}")).await;
+            walls.push(start.elapsed());
+        }
+    }
+    ours.sort();
+    theirs.sort();
+    let (ours, theirs) = (ours[APPLIES / 2], theirs[APPLIES / 2]);
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    let verdict = if ratio <= APPLY_TARGET {
+        "met"
+    } else {
+        "MISSED"
+    };
+    println!(
+        "apply      {ours:.0?} through cofferdam exec, {theirs:.0?} with Terraform's own backend: ratio {ratio:.3}, target {APPLY_TARGET:.1}: {verdict}"
+    );
 }
 
 /// What one process cost.
