@@ -11,7 +11,11 @@ use cofferdam::{
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const STATE: &[u8] = br#"{"version":4,"serial":1,"lineage":"l"}"#;
+// From here on all that the tests log is searched for secrets.
+use cofferdam_canaries as _;
+
+const STATE: &[u8] =
+    br#"{"version":4,"serial":1,"lineage":"l","canary":"cofferdam+canary/state+5e7a"}"#;
 
 /// A store whose calls end long before the server answers the next request of this kind.
 async fn impatient(server: &DevStore, operation: &str, key_ends_with: &str) -> Store {

@@ -478,6 +478,7 @@ impl Bench {
             .args(arguments)
             .current_dir(self.directory.path())
             .env_clear()
+            .envs(cofferdam_canaries::variables())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -68,7 +68,7 @@ fn every_test_that_a_document_names_exists() {
         .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
     let mut named = 0;
-    for document in ["docs/incumbents.md"] {
+    for document in ["docs/incumbents.md", "SECURITY.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         // In tables, the tests stand in the last column.
         let cells = text
@@ -110,6 +110,35 @@ async fn every_block_of_the_recipes_is_a_valid_configuration() {
             .iter()
             .find(|diagnostic| diagnostic.severity == Severity::Error);
         assert!(wrong.is_none(), "{wrong:?} in\n{text}");
+    }
+}
+
+#[test]
+fn the_page_on_security_names_every_limit_and_every_import() {
+    let page = std::fs::read_to_string(workspace_root().join("SECURITY.md")).unwrap();
+    let limits = cofferdam::Limits::documented()
+        .map(|it| format!("| {} | {} | {} |", it.name, it.default, it.what));
+    let imports = include_str!("../imports.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (name, why) = line.split_once(' ').unwrap();
+            let name = name.split('@').next().unwrap_or_default();
+            format!("| `{name}` | {} |", why.trim())
+        });
+    for row in limits.chain(imports) {
+        assert!(page.contains(&row), "SECURITY.md lacks the row: {row}");
+    }
+}
+
+#[test]
+fn the_page_on_observability_names_every_metric() {
+    let page = std::fs::read_to_string(workspace_root().join("docs/observability.md")).unwrap();
+    for it in cofferdam::documented_metrics() {
+        let labels: Vec<_> = it.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (it.name, labels.join(", "));
+        let row = format!("| `{name}` | {} | {labels} | {} |", it.kind, it.what);
+        assert!(page.contains(&row), "the page lacks the row: {row}");
     }
 }
 

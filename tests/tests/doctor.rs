@@ -538,6 +538,7 @@ impl Patient {
             .arg("-verdict=verdict.json")
             .current_dir(self.path())
             .env_clear()
+            .envs(cofferdam_canaries::variables())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

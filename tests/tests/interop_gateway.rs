@@ -16,6 +16,7 @@ use std::time::Duration;
 use cofferdam::dev_store::DevStore;
 use cofferdam::gateway::{Gateway, RunningGateway, Token};
 use cofferdam::{StateStore, UnlockBy};
+use cofferdam_canaries as canaries;
 use cofferdam_tests::component::Component;
 use cofferdam_tests::conformance::{Flavour as _, Opening, info};
 use cofferdam_tests::terraform::finish;
@@ -443,6 +444,7 @@ impl Bench {
             .expect("the store opens");
         let token = Token::generate();
         let exposed = token.expose().to_owned();
+        canaries::watch("a gateway's token", &exposed);
         let loopback = ([127, 0, 0, 1], 0).into();
         let gateway = Gateway::builder(Arc::clone(&store))
             .listen(loopback)

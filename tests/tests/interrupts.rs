@@ -62,6 +62,7 @@ impl Bench {
             .args(arguments)
             .current_dir(self.path())
             .env_clear()
+            .envs(cofferdam_canaries::variables())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

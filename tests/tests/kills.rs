@@ -351,6 +351,7 @@ impl Directory {
             .args(arguments)
             .current_dir(self.path())
             .env_clear()
+            .envs(cofferdam_canaries::variables())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
