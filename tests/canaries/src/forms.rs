@@ -43,7 +43,7 @@ pub(crate) fn patterns(secret: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// A secret in every form, each with other text around it, as programs write them: what [`patterns`] must find. It is
+/// A secret in every form, each with other text around it, as programs write them: what `patterns` must find. It is
 /// made the other way round, from the whole text, so that the two do not share a mistake.
 pub fn encoded(secret: &[u8]) -> Vec<String> {
     let within = |before: &str| [before.as_bytes(), secret, b" and so on"].concat();
