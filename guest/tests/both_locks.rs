@@ -4,9 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use cofferdam_s3::contract::{
-    Error, ErrorCode, Expectation, HeldLock, LockInfo, Outcome, UnlockBy,
-};
+use cofferdam_s3::contract::{Error, ErrorCode, Expectation, LockInfo, Outcome, UnlockBy};
 use cofferdam_s3::platform::TransportError;
 use support::*;
 
@@ -16,10 +14,6 @@ const TABLE_DENIED: &str = "{\"__type\":\"x#AccessDeniedException\",\"message\":
 
 fn broken() -> TransportError {
     TransportError::Broken("reset".to_owned())
-}
-
-fn by(lock: &HeldLock) -> UnlockBy {
-    UnlockBy::Held(lock.clone())
 }
 
 fn by_id(id: &str) -> UnlockBy {

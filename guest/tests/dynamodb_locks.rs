@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use cofferdam_s3::contract::{Error, ErrorCode, Expectation, HeldLock, Outcome, UnlockBy};
+use cofferdam_s3::contract::{ErrorCode, Expectation, Outcome, UnlockBy};
 use cofferdam_s3::platform::TransportError;
 use support::*;
 
@@ -30,14 +30,6 @@ fn gone() -> Fault {
     Fault::BeforeAll(Box::new(|world| {
         world.items.remove(ITEM);
     }))
-}
-
-fn by(lock: &HeldLock) -> UnlockBy {
-    UnlockBy::Held(lock.clone())
-}
-
-fn holder_id(error: &Error) -> Option<&str> {
-    Some(error.holders.first()?.info.as_ref()?.id.as_str())
 }
 
 #[test]

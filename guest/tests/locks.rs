@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use cofferdam_s3::contract::{Error, ErrorCode, Expectation, Fence, HeldLock, Outcome, UnlockBy};
+use cofferdam_s3::contract::{ErrorCode, Expectation, Fence, Outcome, UnlockBy};
 use cofferdam_s3::platform::TransportError;
 use support::*;
 
@@ -26,14 +26,6 @@ fn gone() -> Fault {
     Fault::Before(Box::new(|objects| {
         objects.remove(LOCK);
     }))
-}
-
-fn by(lock: &HeldLock) -> UnlockBy {
-    UnlockBy::Held(lock.clone())
-}
-
-fn holder_id(error: &Error) -> Option<&str> {
-    Some(error.holders.first()?.info.as_ref()?.id.as_str())
 }
 
 #[test]

@@ -96,14 +96,7 @@ async fn compare_applies() {
     let own = own.with_backend("s3", &site.block("own.tfstate"));
     let block = through.directory().join("store.tfbackend.json");
     std::fs::write(&block, site.block("through.tfstate").to_string()).expect("a file");
-    let wrapper = [
-        tools::cofferdam().into_os_string(),
-        "exec".into(),
-        "--backend-config".into(),
-        block.into_os_string(),
-        "--".into(),
-    ];
-    let through = through.with_backend("http", &json!({})).under(wrapper);
+    let through = through.under_exec(&block, &[]);
     for terraform in [&own, &through] {
         terraform.ok(&["init", "-no-color"]).await;
         terraform.apply("first").await;

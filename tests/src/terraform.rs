@@ -126,6 +126,16 @@ impl Terraform {
         self
     }
 
+    /// Keeps the state where the settings in this file say, through `cofferdam exec` around each command.
+    #[must_use]
+    pub fn under_exec(self, settings: &Path, options: &[&str]) -> Self {
+        let words = [tools::cofferdam().into_os_string(), "exec".into()];
+        let options = options.iter().map(OsString::from);
+        let settings = ["--backend-config".into(), settings.into(), "--".into()];
+        self.with_backend("http", &json!({}))
+            .under(words.into_iter().chain(options).chain(settings))
+    }
+
     /// Sets a variable for every command.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: impl Into<String>) -> Self {

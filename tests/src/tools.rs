@@ -6,7 +6,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Finds a program: where the variable says, under the workspace root, or on the `PATH`.
 ///
@@ -114,6 +114,24 @@ pub fn cofferdam() -> PathBuf {
         binary.display(),
     );
     binary
+}
+
+/// The same in a directory, not yet started: with pipes, without input, and with nothing in its environment but what keeps
+/// its log. It ends when it is dropped.
+///
+/// # Panics
+/// As [`cofferdam`].
+pub fn cofferdam_in(directory: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(cofferdam());
+    command
+        .current_dir(directory)
+        .env_clear()
+        .envs(cofferdam_canaries::variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -10,8 +10,6 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
-use std::process::Stdio;
-
 use bytes::Bytes;
 use cofferdam::dev_store::{DevStore, Fault, FaultRule};
 use cofferdam::{ErrorCode, Expectation, LockInfo, Reading, WriteOptions};
@@ -21,7 +19,6 @@ use cofferdam_tests::terraform::{Run, finish};
 use cofferdam_tests::{Fate, Gate, Locking, Ministack, Site, Terraform, tools};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 const KEY: &str = "faults/terraform.tfstate";
 const LOCK: &str = "faults/terraform.tfstate.tflock";
@@ -438,16 +435,7 @@ impl Bench {
         )
         .expect("a file");
         let theirs = Terraform::installed()?.with_backend("s3", &block);
-        let words = [
-            tools::cofferdam().into_os_string(),
-            "exec".into(),
-            "--backend-config".into(),
-            file.into_os_string(),
-            "--".into(),
-        ];
-        let ours = Terraform::installed()?
-            .with_backend("http", &json!({}))
-            .under(words);
+        let ours = Terraform::installed()?.under_exec(&file, &[]);
         theirs.ok(&["init", "-no-color"]).await;
         ours.ok(&["init", "-no-color"]).await;
         theirs.apply("before").await;
@@ -474,15 +462,8 @@ impl Bench {
     }
 
     async fn cofferdam(&self, arguments: &[&str]) -> Run {
-        let child = Command::new(tools::cofferdam())
+        let child = tools::cofferdam_in(self.directory.path())
             .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .envs(cofferdam_canaries::variables())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the command starts");
         finish(child).await

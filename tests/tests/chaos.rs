@@ -29,7 +29,6 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cofferdam_tests::tools;
 use futures_util::future::join_all;
 use tracing::subscriber::NoSubscriber;
 
@@ -91,9 +90,4 @@ fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
-}
-
-/// Where the command is; asked early, so that its absence fails before the chaos.
-fn cofferdam() -> std::path::PathBuf {
-    tools::cofferdam()
 }

@@ -10,7 +10,6 @@
 )]
 
 use std::path::Path;
-use std::process::Stdio;
 
 use cofferdam::dev_store::{DevStore, Fault, FaultRule, Misbehaviour};
 use cofferdam_tests::servers::another_user;
@@ -21,7 +20,7 @@ use cofferdam_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 const KEY: &str = "doctored/terraform.tfstate";
 
@@ -533,16 +532,9 @@ impl Patient {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(tools::cofferdam())
+        tools::cofferdam_in(self.path())
             .args(arguments)
             .arg("-verdict=verdict.json")
-            .current_dir(self.path())
-            .env_clear()
-            .envs(cofferdam_canaries::variables())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the command starts")
     }

@@ -8,46 +8,21 @@
 )]
 
 use bytes::Bytes;
-use cofferdam::dev_store::DevStore;
 use cofferdam::{DeleteOptions, Error, ErrorCode, Expectation, Reading, WriteOptions};
 use cofferdam_tests::component::Component;
 use cofferdam_tests::conformance::{Flavour as _, Opening, Warnings};
 use cofferdam_tests::native::Native;
 use cofferdam_tests::pair::open;
 use cofferdam_tests::proxy::Proxy;
-use cofferdam_tests::{Locking, Ministack, Pair, RawDynamoDb, RawS3, Site, Terraform, digest_of};
+use cofferdam_tests::servers::embedded_store;
+use cofferdam_tests::{
+    Locking, Ministack, Pair, RawDynamoDb, RawS3, Site, Terraform, digest_of, on_both_servers,
+};
 
 const KEY: &str = "app/terraform.tfstate";
 const VERSIONING: &str = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
                           <Status>Enabled</Status></VersioningConfiguration>";
 const OBJECT_LOCK: &[(&str, &str)] = &[("x-amz-bucket-object-lock-enabled", "true")];
-
-/// One test on each of the two servers.
-macro_rules! on_both_servers {
-    ($($case:ident),+ $(,)?) => {
-        mod embedded_store {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let server = embedded_store().await;
-                    super::$case(&Site::of(&server)).await;
-                }
-            )+
-        }
-
-        mod ministack {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let Some(ministack) = Ministack::start().await else { return };
-                    super::$case(ministack.site()).await;
-                }
-            )+
-        }
-    };
-}
 
 on_both_servers! {
     a_bucket_with_dots_is_addressed_in_the_path,
@@ -269,13 +244,6 @@ async fn states_of_all_sizes_are_kept_with_their_digest_and_larger_ones_are_refu
     );
     assert_eq!(server.object(KEY).map(|bytes| bytes.len()), Some(LIMIT));
     assert_eq!(digest(), digest_before);
-}
-
-async fn embedded_store() -> DevStore {
-    DevStore::builder()
-        .start()
-        .await
-        .expect("the embedded store starts")
 }
 
 /// Another bucket of the same server.

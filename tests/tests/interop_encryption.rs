@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cofferdam::dev_store::DevStore;
 use cofferdam::{ErrorCode, Expectation, WriteOptions};
 use cofferdam_tests::conformance::{Warnings, info};
 use cofferdam_tests::pair::open;
-use cofferdam_tests::{Locking, Ministack, Pair, RawS3, Site};
+use cofferdam_tests::servers::embedded_store;
+use cofferdam_tests::{Locking, Pair, RawS3, Site, on_both_servers};
 use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 
@@ -25,33 +25,6 @@ const KEY: &str = "encrypted/terraform.tfstate";
 const LOCK: &str = "encrypted/terraform.tfstate.tflock";
 const KMS_KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-96ef-1234567890ab";
 const VARIABLE: &str = "AWS_SSE_CUSTOMER_KEY";
-
-/// One test on each of the two servers.
-macro_rules! on_both_servers {
-    ($($case:ident),+ $(,)?) => {
-        mod embedded_store {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let server = embedded_store().await;
-                    super::$case(&Site::of(&server)).await;
-                }
-            )+
-        }
-
-        mod ministack {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let Some(ministack) = Ministack::start().await else { return };
-                    super::$case(ministack.site()).await;
-                }
-            )+
-        }
-    };
-}
 
 on_both_servers! {
     each_reads_what_the_other_encrypted_with_keys_of_s3,
@@ -240,13 +213,6 @@ async fn states_and_locks_bear_their_own_tags() {
         Some("Owner=%C3%BCber%2Fx&team=a+%26+b%3Dc")
     );
     assert_eq!(tagging(LOCK).as_deref(), Some("kind=lock"));
-}
-
-async fn embedded_store() -> DevStore {
-    DevStore::builder()
-        .start()
-        .await
-        .expect("the embedded store starts")
 }
 
 /// A block with these arguments besides.

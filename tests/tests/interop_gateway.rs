@@ -20,7 +20,7 @@ use cofferdam_canaries as canaries;
 use cofferdam_tests::component::Component;
 use cofferdam_tests::conformance::{Flavour as _, Opening, info};
 use cofferdam_tests::terraform::finish;
-use cofferdam_tests::{Site, Terraform, tools};
+use cofferdam_tests::{Site, Terraform};
 use serde_json::{Value, json};
 
 const KEY: &str = "gateway/terraform.tfstate";
@@ -478,18 +478,10 @@ impl Bench {
 
     /// Terraform, with a gateway around each command.
     fn under_exec(&self, workspace: &str) -> Option<Terraform> {
-        let terraform = Terraform::installed()?.with_backend("http", &json!({}));
+        let terraform = Terraform::installed()?;
         let block = terraform.directory().join("store.tfbackend.json");
         std::fs::write(&block, Site::of(&self.server).block(KEY).to_string()).expect("a file");
-        Some(terraform.under([
-            tools::cofferdam().into_os_string(),
-            "exec".into(),
-            "--workspace".into(),
-            workspace.into(),
-            "--backend-config".into(),
-            block.into_os_string(),
-            "--".into(),
-        ]))
+        Some(terraform.under_exec(&block, &["--workspace", workspace]))
     }
 }
 

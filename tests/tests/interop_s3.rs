@@ -9,40 +9,10 @@
 )]
 
 use bytes::Bytes;
-use cofferdam::dev_store::DevStore;
 use cofferdam::{ErrorCode, Expectation, WriteOptions};
-use cofferdam_tests::{Ministack, Pair, RawS3, Site};
+use cofferdam_tests::{Pair, RawS3, Site, on_both_servers};
 
 const KEY: &str = "interop/terraform.tfstate";
-
-/// One test on each of the two servers.
-macro_rules! on_both_servers {
-    ($($case:ident),+ $(,)?) => {
-        mod embedded_store {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let server = DevStore::builder().start().await.expect("the embedded store starts");
-                    let Some(bench) = Bench::new(Site::of(&server)).await else { return };
-                    super::$case(bench).await;
-                }
-            )+
-        }
-
-        mod ministack {
-            use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $case() {
-                    let Some(ministack) = Ministack::start().await else { return };
-                    let Some(bench) = Bench::new(ministack.site().clone()).await else { return };
-                    super::$case(bench).await;
-                }
-            )+
-        }
-    };
-}
 
 on_both_servers! {
     each_reads_what_the_other_wrote_byte_for_byte,
@@ -57,7 +27,10 @@ struct Bench {
     site: Site,
 }
 
-async fn each_reads_what_the_other_wrote_byte_for_byte(bench: Bench) {
+async fn each_reads_what_the_other_wrote_byte_for_byte(site: &Site) {
+    let Some(bench) = Bench::new(site).await else {
+        return;
+    };
     bench.pair.terraform.apply("by Terraform").await;
     let stored = bench.raw.object(KEY).await.expect("Terraform's state");
     let (bytes, revision) = bench.pair.read("default").await.expect("a state");
@@ -94,7 +67,10 @@ async fn each_reads_what_the_other_wrote_byte_for_byte(bench: Bench) {
     assert!(String::from_utf8_lossy(&bytes).contains("by Terraform again"));
 }
 
-async fn each_sees_the_workspaces_of_the_other(bench: Bench) {
+async fn each_sees_the_workspaces_of_the_other(site: &Site) {
+    let Some(bench) = Bench::new(site).await else {
+        return;
+    };
     bench
         .pair
         .terraform
@@ -153,7 +129,10 @@ async fn each_sees_the_workspaces_of_the_other(bench: Bench) {
     );
 }
 
-async fn terraform_goes_on_where_we_were_fenced_off(bench: Bench) {
+async fn terraform_goes_on_where_we_were_fenced_off(site: &Site) {
+    let Some(bench) = Bench::new(site).await else {
+        return;
+    };
     bench.pair.terraform.apply("one").await;
     let (bytes, stale) = bench.pair.read("default").await.expect("a state");
     bench.pair.terraform.apply("two").await;
@@ -175,11 +154,11 @@ async fn terraform_goes_on_where_we_were_fenced_off(bench: Bench) {
 }
 
 impl Bench {
-    async fn new(site: Site) -> Option<Self> {
+    async fn new(site: &Site) -> Option<Self> {
         Some(Self {
             pair: Pair::new(&site.block(KEY)).await?,
-            raw: RawS3::new(&site),
-            site,
+            raw: RawS3::new(site),
+            site: site.clone(),
         })
     }
 }

@@ -10,7 +10,7 @@
 )]
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use cofferdam::LockInfo;
 use cofferdam::dev_store::{DevStore, Fault, FaultRule};
@@ -57,18 +57,11 @@ impl Bench {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = Command::new(tools::cofferdam());
-        command
+        tools::cofferdam_in(self.path())
             .args(arguments)
-            .current_dir(self.path())
-            .env_clear()
-            .envs(cofferdam_canaries::variables())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command.spawn().expect("the command starts")
+            .spawn()
+            .expect("the command starts")
     }
 
     async fn run(&self, line: &str) -> Run {

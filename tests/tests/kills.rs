@@ -11,7 +11,6 @@
 )]
 
 use std::path::Path;
-use std::process::Stdio;
 
 use cofferdam::dev_store::DevStore;
 use cofferdam_tests::terraform::{Run, finish};
@@ -19,7 +18,7 @@ use cofferdam_tests::{Fate, Gate, Locking, Ministack, RawDynamoDb, RawS3, Site, 
 use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 const KEY: &str = "kills/terraform.tfstate";
 const LOCKED: i32 = 75;
@@ -131,18 +130,10 @@ impl Bench {
         let terraform = Terraform::installed()?.with_backend("s3", &site.block_with(KEY, locking));
         terraform.ok(&["init", "-no-color"]).await;
         let block = gated.path().join("store.tfbackend.json");
-        let words = [
-            tools::cofferdam().into_os_string(),
-            "exec".into(),
-            "--backend-config".into(),
-            block.into_os_string(),
-            "--".into(),
-        ];
         let apply = Terraform::installed()?
-            .with_backend("http", &json!({}))
+            .under_exec(&block, &[])
             // Its gateway is gone for good.
-            .with_variable("TF_HTTP_RETRY_MAX", "0")
-            .under(words);
+            .with_variable("TF_HTTP_RETRY_MAX", "0");
         if writer == Writer::Apply {
             apply.ok(&["init", "-no-color"]).await;
         }
@@ -347,15 +338,8 @@ impl Directory {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(tools::cofferdam())
+        tools::cofferdam_in(self.path())
             .args(arguments)
-            .current_dir(self.path())
-            .env_clear()
-            .envs(cofferdam_canaries::variables())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the command starts")
     }

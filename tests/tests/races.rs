@@ -15,6 +15,7 @@ use cofferdam::{
 };
 use cofferdam_tests::component::Component;
 use cofferdam_tests::conformance::{Flavour, Opening, info, record};
+use cofferdam_tests::servers::embedded_store;
 use cofferdam_tests::{Locking, Ministack, RawDynamoDb, RawS3, Site, digest_of};
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -97,13 +98,6 @@ async fn no_increment_is_lost_under_both_locks_of_ministack() {
         return;
     };
     count_locked(ministack.site()).await;
-}
-
-async fn embedded_store() -> DevStore {
-    DevStore::builder()
-        .start()
-        .await
-        .expect("the embedded store starts")
 }
 
 /// The store's own history must tell the same as the contenders: each lock was stored once and then deleted.

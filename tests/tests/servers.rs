@@ -6,7 +6,7 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
-use cofferdam::dev_store::DevStore;
+use cofferdam_tests::servers::embedded_store;
 use cofferdam_tests::signed::Answer;
 use cofferdam_tests::{
     Dynalite, Locking, Ministack, Moto, RawDynamoDb, RawS3, S3rver, S3sFs, Site, Terraform,
@@ -97,13 +97,6 @@ async fn terraform_alone_keeps_its_state_on_moto() {
         return;
     };
     terraform_keeps_its_state(moto.site(), &Locking::ALL).await;
-}
-
-async fn embedded_store() -> DevStore {
-    DevStore::builder()
-        .start()
-        .await
-        .expect("the embedded store starts")
 }
 
 async fn checks_signatures_and_conditions(site: &Site) {

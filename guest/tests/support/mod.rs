@@ -20,8 +20,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use cofferdam_s3::Store;
 use cofferdam_s3::config::{Diagnostic, Environment};
 use cofferdam_s3::contract::{
-    DeleteOptions, Expectation, Fence, HeldLock, LockInfo, OpenOptions, Reading, Revision, State,
-    WriteOptions,
+    DeleteOptions, Error, Expectation, Fence, HeldLock, LockInfo, OpenOptions, Reading, Revision,
+    State, UnlockBy, WriteOptions,
 };
 use cofferdam_s3::platform::{
     AccessKey, Clock, Credentials, HttpBody, HttpRequest, HttpResponse, Method, Random, Refusal,
@@ -708,7 +708,16 @@ pub fn whole(reading: Reading) -> State {
     }
 }
 
-pub fn fact<'e>(error: &'e cofferdam_s3::contract::Error, name: &str) -> Option<&'e str> {
+pub fn by(lock: &HeldLock) -> UnlockBy {
+    UnlockBy::Held(lock.clone())
+}
+
+/// Id of the first holder that the error names.
+pub fn holder_id(error: &Error) -> Option<&str> {
+    Some(error.holders.first()?.info.as_ref()?.id.as_str())
+}
+
+pub fn fact<'e>(error: &'e Error, name: &str) -> Option<&'e str> {
     let (_, value) = error.facts.iter().find(|(known, _)| known == name)?;
     Some(value)
 }

@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use cofferdam::dev_store::DevStore;
 use cofferdam_canaries as canaries;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,6 +31,43 @@ pub use s3rver::S3rver;
 pub use s3s_fs::S3sFs;
 
 use crate::{RawDynamoDb, RawS3, Site};
+
+/// The embedded store, as it starts without further words.
+///
+/// # Panics
+/// If it does not start.
+pub async fn embedded_store() -> DevStore {
+    DevStore::builder()
+        .start()
+        .await
+        .expect("the embedded store starts")
+}
+
+/// Two tests of each of these functions of a `&Site`: one on the embedded store, one on ministack.
+#[macro_export]
+macro_rules! on_both_servers {
+    ($($case:ident),+ $(,)?) => {
+        mod embedded_store {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    let server = $crate::servers::embedded_store().await;
+                    super::$case(&$crate::Site::of(&server)).await;
+                }
+            )+
+        }
+
+        mod ministack {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    let Some(ministack) = $crate::Ministack::start().await else { return };
+                    super::$case(ministack.site()).await;
+                }
+            )+
+        }
+    };
+}
 
 /// How long a start may take before it counts as failed. The slowest takes two seconds on an idle machine.
 const START: Duration = Duration::from_secs(60);

@@ -4,7 +4,6 @@
 //! lock. A writer that dies never comes back: in its next round it has another name, and its lock is broken by whoever
 //! finds it.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +11,12 @@ use bytes::Bytes;
 use cofferdam::{
     Error, ErrorCode, Expectation, LockInfo, Reading, StateStore, UnlockBy, WriteOptions,
 };
+use cofferdam_tests::tools;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
-use crate::cofferdam;
 use crate::ground::{Ground, SECRET, STATES, hash};
 use crate::judge::Told;
 
@@ -282,7 +281,7 @@ impl Command {
     fn push(&self, state: usize, name: &str, bytes: &[u8]) -> tokio::process::Child {
         let directory = self.directories[state].path();
         std::fs::write(directory.join("new"), bytes).expect("a state");
-        tokio::process::Command::new(cofferdam())
+        tools::cofferdam_in(directory)
             .args([
                 "state",
                 "push",
@@ -290,14 +289,10 @@ impl Command {
                 STATES[state].workspace,
                 "new",
             ])
-            .current_dir(directory)
+            // Without a log: it would have gigabytes.
             .env_clear()
             .env("USER", name)
             .env("XDG_CACHE_HOME", self.cache.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the command starts")
     }
