@@ -290,10 +290,14 @@ impl StoreBuilder {
             Ok((network, warnings)) => (network, warnings, Vec::new()),
             Err(diagnostics) => (Settings::default(), Vec::new(), diagnostics),
         };
-        let egress = self.grant.egress(&self.config, &network).await;
+        let surroundings = self.grant.ask(&self.config);
+        let egress = self
+            .grant
+            .egress(&self.config, &network, &*surroundings)
+            .await;
         let environment = Arc::new(Environment {
             limits: self.limits,
-            surroundings: self.grant.ask(&self.config),
+            surroundings,
             credentials: SharedCredentials::default(),
             transport: Arc::new(Transport::new(egress, network, &self.limits, &self.tenant)),
             tenant: self.tenant,

@@ -3,6 +3,7 @@
 //! `places` is the one module of the host that knows how a bucket, a key and a table's service look in a URL.
 
 mod chain;
+mod partition;
 mod places;
 
 use std::sync::Arc;
@@ -172,20 +173,24 @@ impl Grant {
         Settings::of(config, &self.operator, local).await
     }
 
-    /// The rules that hold for this configuration.
-    pub(crate) async fn egress(&self, config: &Value, network: &Settings) -> Egress {
+    /// The rules that hold for this configuration. `surroundings`: what [`ask`](Self::ask) answers for it.
+    pub(crate) async fn egress(
+        &self,
+        config: &Value,
+        network: &Settings,
+        surroundings: &dyn Surroundings,
+    ) -> Egress {
         let local = self.profile == Profile::Local;
-        let surroundings = self.ask(config);
         let mut rules = self.rules.clone();
         let mut further = Vec::new();
         if local {
-            let chain = Chain::of(config, surroundings.as_ref()).await;
+            let chain = Chain::of(config, surroundings).await;
             rules.extend(chain.rules(config));
-            further = chain.endpoints_of_files();
+            further = chain.endpoints;
         }
         // The proxy resolves names: nobody could tell whether a tenant's endpoint is an internal host.
         let only_aws = !local && network.has_proxy();
-        let derived = places(config, surroundings.as_ref(), &further, only_aws).await;
+        let derived = places(config, surroundings, &further, only_aws).await;
         rules.extend(derived.into_iter().filter_map(|place| {
             let rule = EgressRule::new(place.methods, &place.url)?;
             let proper = local || (rule.is_https() && !rule.climbs());
@@ -200,7 +205,7 @@ impl Grant {
     /// "commands":"any-file|none|own-files"|null}`. Null: what the embedding program put in place of the profile's
     /// surroundings decides.
     pub(crate) async fn explain(&self, config: &Value, network: &Settings) -> Value {
-        let egress = self.egress(config, network).await;
+        let egress = self.egress(config, network, &*self.ask(config)).await;
         let mut account = match (&self.surroundings, self.profile) {
             (Some(_), _) => json!({ "variables": null, "files": null, "commands": null }),
             (None, Profile::Local) => {
@@ -242,7 +247,7 @@ mod tests {
     async fn allowed(grant: &Grant, config: &Value, method: Method, url: &str) -> bool {
         let network = Settings::default();
         grant
-            .egress(config, &network)
+            .egress(config, &network, &*grant.ask(config))
             .await
             .check(&method, &url.parse().unwrap())
             .is_ok()
@@ -443,13 +448,13 @@ mod tests {
         let proxies = Proxies::new(None, Some("proxy.test"), "").unwrap();
         let grant = Grant::sealed().proxies(proxies);
         let (network, _) = grant.network(&config).await.unwrap();
-        let egress = grant.egress(&config, &network).await;
+        let egress = grant.egress(&config, &network, &*grant.ask(&config)).await;
         assert!(egress.check(&Method::GET, &aws).is_ok());
         config["endpoints"] = json!({"s3": "https://internal.corp"});
-        let egress = grant.egress(&config, &network).await;
+        let egress = grant.egress(&config, &network, &*grant.ask(&config)).await;
         assert!(egress.check(&Method::GET, &own).is_err());
         let grant = grant.allow("https://internal.corp/b/".parse().unwrap());
-        let egress = grant.egress(&config, &network).await;
+        let egress = grant.egress(&config, &network, &*grant.ask(&config)).await;
         assert!(egress.check(&Method::GET, &own).is_ok());
     }
 

@@ -11,7 +11,8 @@ use http::{Method, Uri};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::places::{dns_suffix, is_host_name, real_region, text, usable_endpoint};
+use super::partition::{Partition, hosts};
+use super::places::{is_host_name, real_region, text, usable_endpoint};
 use crate::shared_files::{SharedFiles, values};
 use crate::surroundings::{LOCAL_VARIABLES, Surroundings};
 use crate::transport::EgressRule;
@@ -25,6 +26,8 @@ const CONTAINERS: &[&str] = &["169.254.170.2", "169.254.170.23", "fd00:ec2::23"]
 pub(super) struct Chain {
     variables: BTreeMap<&'static str, String>,
     files: Vec<Zeroizing<String>>,
+    /// Every `endpoint_url` of the files, for whatever service.
+    pub(super) endpoints: Vec<String>,
 }
 
 impl Chain {
@@ -46,13 +49,15 @@ impl Chain {
                 files.push(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned()));
             }
         }
-        Self { variables, files }
-    }
-
-    /// Every `endpoint_url` of the shared files, for whatever service.
-    pub(super) fn endpoints_of_files(&self) -> Vec<String> {
-        let found = self.in_files("endpoint_url");
-        found.iter().map(|url| usable_endpoint(url)).collect()
+        let endpoints = in_files(&files, "endpoint_url")
+            .iter()
+            .map(|url| usable_endpoint(url))
+            .collect();
+        Self {
+            variables,
+            files,
+            endpoints,
+        }
     }
 
     /// The requests that the chain of this configuration may make.
@@ -70,11 +75,11 @@ impl Chain {
             for host in hosts("sts", &region) {
                 exactly(POST, format!("https://{host}/"));
             }
-            for host in iam_hosts(&region) {
+            for host in Partition::of(&region).iam {
                 exactly(POST, format!("https://{host}/"));
             }
         }
-        let regions = self.in_files("sso_region").into_iter();
+        let regions = in_files(&self.files, "sso_region").into_iter();
         for region in regions
             .map(|it| real_region(&it))
             .filter(|it| is_host_name(it))
@@ -87,7 +92,7 @@ impl Chain {
             }
         }
         for (service, argument, variables, methods, path) in SERVICES {
-            for endpoint in self.endpoints(config, service, argument, variables) {
+            for endpoint in self.endpoints_of(config, service, argument, variables) {
                 exactly(methods, format!("{endpoint}{path}"));
             }
         }
@@ -107,7 +112,7 @@ impl Chain {
     }
 
     /// The endpoints that are named for a service, without a slash at the end.
-    fn endpoints(
+    fn endpoints_of(
         &self,
         config: &Value,
         service: &str,
@@ -126,7 +131,7 @@ impl Chain {
             .chain([self.variable("AWS_ENDPOINT_URL")])
             .flatten()
             .map(|url| usable_endpoint(&url))
-            .chain(self.endpoints_of_files())
+            .chain(self.endpoints.iter().cloned())
             .map(|url| url.trim_end_matches('/').to_owned())
             .collect()
     }
@@ -153,7 +158,7 @@ impl Chain {
             .iter()
             .map(|url| (*url).to_owned())
             .chain(named.into_iter().flatten())
-            .chain(self.in_files("ec2_metadata_service_endpoint"))
+            .chain(in_files(&self.files, "ec2_metadata_service_endpoint"))
             .map(|url| url.trim_end_matches('/').to_owned())
             .collect()
     }
@@ -161,11 +166,11 @@ impl Chain {
     fn variable(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
     }
+}
 
-    fn in_files(&self, key: &str) -> Vec<String> {
-        let found = self.files.iter().flat_map(|file| values(file, key));
-        found.filter(|value| !value.is_empty()).collect()
-    }
+fn in_files(files: &[Zeroizing<String>], key: &str) -> Vec<String> {
+    let found = files.iter().flat_map(|file| values(file, key));
+    found.filter(|value| !value.is_empty()).collect()
 }
 
 const GET: &[Method] = &[Method::GET];
@@ -205,49 +210,6 @@ const SERVICES: &[Service] = &[
         "/",
     ),
 ];
-
-/// A service's hosts in a region: plain, FIPS, dualstack, both. A profile may switch between them.
-pub(super) fn hosts(service: &str, region: &str) -> [String; 4] {
-    let (dns, dual) = (dns_suffix(region), dual_suffix(region));
-    [
-        format!("{service}.{region}.{dns}"),
-        format!("{service}-fips.{region}.{dns}"),
-        format!("{service}.{region}.{dual}"),
-        format!("{service}-fips.{region}.{dual}"),
-    ]
-}
-
-/// IAM has one place for each partition. Source: AWS's endpoint rules.
-fn iam_hosts(region: &str) -> &'static [&'static str] {
-    match region {
-        _ if region.starts_with("cn-") => &["iam.cn-north-1.amazonaws.com.cn"],
-        _ if region.starts_with("us-gov-") => &["iam.us-gov.amazonaws.com", "iam.us-gov.api.aws"],
-        _ if region.starts_with("eusc-") => &["iam.eusc-de-east-1.amazonaws.eu"],
-        _ if region.starts_with("us-isob-") => &["iam.us-isob-east-1.sc2s.sgov.gov"],
-        _ if region.starts_with("us-isof-") => &["iam.us-isof-south-1.csp.hci.ic.gov"],
-        _ if region.starts_with("eu-isoe-") => &["iam.eu-isoe-west-1.cloud.adc-e.uk"],
-        _ if region.starts_with("us-iso-") => &["iam.us-iso-east-1.c2s.ic.gov"],
-        _ => &[
-            "iam.amazonaws.com",
-            "iam-fips.amazonaws.com",
-            "iam.global.api.aws",
-            "iam-fips.global.api.aws",
-        ],
-    }
-}
-
-/// The domain of a region's dualstack hosts. Source: AWS's partition table.
-fn dual_suffix(region: &str) -> &'static str {
-    match region {
-        _ if region.starts_with("cn-") => "api.amazonwebservices.com.cn",
-        _ if region.starts_with("eusc-") => "api.amazonwebservices.eu",
-        _ if region.starts_with("us-isob-") => "api.aws.scloud",
-        _ if region.starts_with("us-isof-") => "api.aws.hci.ic.gov",
-        _ if region.starts_with("eu-isoe-") => "api.cloud-aws.adc-e.uk",
-        _ if region.starts_with("us-iso-") => "api.aws.ic.gov",
-        _ => "api.aws",
-    }
-}
 
 /// Container credentials come over https, or over plain http from this machine. A name other than `localhost` would
 /// have to be resolved to know, so it needs https.
@@ -291,7 +253,7 @@ mod tests {
             .environment(variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let (method, url) = request.split_once(' ').unwrap();
         let network = Arc::new(Settings::default());
-        let egress = grant.egress(config, &network).await;
+        let egress = grant.egress(config, &network, &*grant.ask(config)).await;
         let method = method.parse().unwrap();
         egress.check(&method, &url.parse().unwrap()).is_ok()
     }
@@ -432,7 +394,8 @@ mod tests {
     async fn a_sealed_store_reaches_nothing_of_the_chain() {
         let config = json!({"bucket": "b", "key": "k", "region": "eu-west-1",
             "endpoints": {"sts": "https://sts.test"}});
-        let egress = Grant::sealed().egress(&config, &Settings::default()).await;
+        let (grant, network) = (Grant::sealed(), Settings::default());
+        let egress = grant.egress(&config, &network, &*grant.ask(&config)).await;
         for url in ["https://sts.eu-west-1.amazonaws.com/", "https://sts.test/"] {
             let url = url.parse().unwrap();
             assert!(egress.check(&Method::POST, &url).is_err(), "{url}");

@@ -5,7 +5,7 @@
 use http::{Method, Uri};
 use serde_json::Value;
 
-use super::chain::hosts;
+use super::partition::{Partition, hosts};
 use crate::surroundings::Surroundings;
 use crate::transport::Reach;
 
@@ -83,27 +83,27 @@ async fn objects(
             on_aws.into_iter().flatten().chain(named).collect()
         }
     };
-    let mut found = Vec::new();
-    for base in bases {
-        let state = encoded(&key);
-        let ends = vec![format!("/{state}"), format!("/{state}.tflock")];
-        let listing = Reach::Listing(vec![prefix.clone(), key.clone()]);
-        for (methods, path, reach) in [
-            (OBJECTS, format!("/{state}"), Reach::Object),
-            (OBJECTS, format!("/{state}.tflock"), Reach::Object),
-            (OBJECTS, format!("/{state}{PROBE}"), Reach::Objects),
-            (
-                OBJECTS,
-                format!("/{}", encoded(&prefix)),
-                Reach::Workspaces(ends),
-            ),
-            (LISTING, String::new(), listing.clone()),
-            (LISTING, "/".to_owned(), listing),
-        ] {
-            found.extend(place(methods, &format!("{base}{path}"), reach));
-        }
-    }
-    found
+    let state = format!("/{}", encoded(&key));
+    let lock = format!("{state}.tflock");
+    let probe = format!("{state}{PROBE}");
+    let workspaces = format!("/{}", encoded(&prefix));
+    let ends = Reach::Workspaces(vec![state.clone(), lock.clone()]);
+    let listing = Reach::Listing(vec![prefix, key]);
+    let of_bucket: [(_, &str, _); 6] = [
+        (OBJECTS, &state, Reach::Object),
+        (OBJECTS, &lock, Reach::Object),
+        (OBJECTS, &probe, Reach::Objects),
+        (OBJECTS, &workspaces, ends),
+        (LISTING, "", listing.clone()),
+        (LISTING, "/", listing),
+    ];
+    let in_base = |base: &String| {
+        let places = of_bucket.iter().filter_map(|(methods, path, reach)| {
+            place(methods, &format!("{base}{path}"), reach.clone())
+        });
+        places.collect::<Vec<_>>()
+    };
+    bases.iter().flat_map(in_base).collect()
 }
 
 /// DynamoDB, if the configuration names a table. The name stands in the body, which is looked at.
@@ -173,7 +173,7 @@ fn bases(endpoint: &str, bucket: &str) -> Vec<String> {
 /// The URLs that a bucket may have on AWS: plain, FIPS, dualstack, both. A profile may switch between them.
 fn aws_hosts(region: &str, bucket: &str) -> Vec<String> {
     if let Some((name, account, region)) = access_point(bucket) {
-        let suffix = dns_suffix(region);
+        let suffix = Partition::of(region).dns;
         let hosts = ["", "-fips", ".dualstack", "-fips.dualstack"];
         return hosts
             .map(|kind| format!("https://{name}-{account}.s3-accesspoint{kind}.{region}.{suffix}"))
@@ -182,7 +182,7 @@ fn aws_hosts(region: &str, bucket: &str) -> Vec<String> {
     if !is_host_name(region) {
         return Vec::new();
     }
-    let suffix = dns_suffix(region);
+    let suffix = Partition::of(region).dns;
     ["s3", "s3-fips", "s3.dualstack", "s3-fips.dualstack"]
         .iter()
         .flat_map(|service| bases(&format!("https://{service}.{region}.{suffix}"), bucket))
@@ -279,19 +279,6 @@ pub(super) fn text(object: &Value, name: &str) -> Option<String> {
         .and_then(Value::as_str)
         .filter(|text| !text.is_empty())
         .map(str::to_owned)
-}
-
-/// The domain of a region's partition. Sources: AWS's partition table.
-pub(super) fn dns_suffix(region: &str) -> &'static str {
-    match region {
-        _ if region.starts_with("cn-") => "amazonaws.com.cn",
-        _ if region.starts_with("eusc-") => "amazonaws.eu",
-        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
-        _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
-        _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
-        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
-        _ => "amazonaws.com",
-    }
 }
 
 /// Percent-encodes a key as S3's canonical path has it: all but unreserved characters and `/`.

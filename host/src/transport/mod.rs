@@ -4,6 +4,7 @@
 //! here, so that no component can weaken them, and stores of different tenants never share a connection.
 
 mod body;
+mod bundle;
 mod dial;
 mod egress;
 mod proxy;

@@ -13,7 +13,7 @@ use super::proxy::{Proxies, Proxy};
 use super::resolve::NameSource;
 use super::tls::Trust;
 use crate::environment::{Environment, expand};
-use crate::{Diagnostic, Severity, small_file};
+use crate::{Diagnostic, Severity};
 
 /// What the operator says about the way to the network, in the grant.
 #[derive(Clone, Debug, Default)]
@@ -254,15 +254,15 @@ impl Reader<'_> {
             self.error(source, &summary, String::new());
             return Trust::System;
         };
-        let pem = match small_file::read(file.as_ref()) {
-            Ok(pem) => pem,
+        let trust = match Trust::file(file.as_ref()) {
+            Ok(trust) => trust,
             Err(error) => {
                 let summary = format!("reading custom CA bundle: {file}: {error}");
                 self.error(source, &summary, String::new());
                 return Trust::System;
             }
         };
-        Trust::bundle(&pem).unwrap_or_else(|error| {
+        trust.unwrap_or_else(|error| {
             let detail = format!("{file}, named by `{source}`: {error}.");
             self.error(source, "failed to load custom CA bundle PEM file", detail);
             Trust::System

@@ -1,22 +1,24 @@
 //! Whose certificates are trusted. Certificates and their verification are the host's: no component can weaken them.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use hyper_rustls::ConfigBuilderExt as _;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+
+use super::bundle::Bundle;
 
 /// Whose certificates are trusted.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Trust {
     /// Anybody's: `insecure`.
     Anybody,
-    /// Those of a bundle in PEM form, instead of the system's. Parsed with the first TLS connection: a bundle with all
-    /// public authorities takes as long as half a start.
-    Bundle(Arc<[u8]>),
+    /// Those of a bundle, instead of the system's.
+    Bundle(Arc<Bundle>),
     #[default]
     System,
 }
@@ -32,14 +34,18 @@ impl Trust {
     /// # Errors
     /// When none is left.
     pub(crate) fn bundle(pem: &[u8]) -> Result<Self, CertificatesError> {
-        let mut roots = RootCertStore::empty();
-        let usable = certificates(pem).any(|certificate| roots.add(certificate).is_ok());
-        usable
-            .then(|| Self::Bundle(pem.into()))
-            .ok_or(CertificatesError)
+        Bundle::of(pem).map(Self::Bundle)
     }
 
-    /// TLS 1.2 and later for HTTP/1.1.
+    /// As [`bundle`](Self::bundle), from a file.
+    ///
+    /// # Errors
+    /// Also when it can't be read.
+    pub(super) fn file(path: &Path) -> std::io::Result<Result<Self, CertificatesError>> {
+        Ok(Bundle::in_file(path)?.map(Self::Bundle))
+    }
+
+    /// TLS 1.2 and later for HTTP/1.1. What is made here has sessions of its own: nobody else's are resumed.
     pub(super) fn client_config(&self) -> std::io::Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -49,20 +55,27 @@ impl Trust {
             Self::Anybody => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(provider))),
-            Self::Bundle(pem) => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(certificates(pem));
-                builder.with_root_certificates(roots)
+            Self::Bundle(bundle) => builder.with_root_certificates(bundle.roots()),
+            Self::System => {
+                let system = match SYSTEM.get() {
+                    Some(read) => read,
+                    None => {
+                        let read = builder.with_native_roots()?.with_no_client_auth();
+                        SYSTEM.get_or_init(|| read)
+                    }
+                };
+                let mut own = system.clone();
+                own.resumption = Resumption::default();
+                return Ok(own);
             }
-            Self::System => builder.with_native_roots()?,
         };
         Ok(builder.with_no_client_auth())
     }
 }
 
-fn certificates(pem: &[u8]) -> impl Iterator<Item = CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem).filter_map(Result::ok)
-}
+/// The system's certificate authorities, read once: each store would have 300 kB of them otherwise. Not for use: whoever
+/// shares a configuration shares its sessions.
+static SYSTEM: OnceLock<ClientConfig> = OnceLock::new();
 
 /// Takes any certificate: what `insecure` asks for. Who sits on the line can then read and change everything.
 #[derive(Debug)]
