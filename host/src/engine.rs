@@ -11,7 +11,7 @@ use crate::engine_settings::engine_settings;
 
 /// How often a running component is interrupted to look at its processor time and let other tasks run.
 /// Short beside any limit somebody would set, long beside the microsecond that an interruption costs.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// The settings for this machine.
 pub(crate) fn settings() -> wasmtime::Result<Config> {

@@ -1,14 +1,17 @@
 //! Many tenants in one process: what one more idle store costs in memory, and whether 200 of them that work at once keep up
 //! with native clients, and none of them starves.
 //!
-//! `cargo bench --bench tenants`. It prints the figures with their targets, and never fails on them. Linux only: memory is
-//! read from `/proc`.
+//! `cargo bench --bench tenants`. It prints the figures with their targets, and never fails on them. The server is another
+//! process, so that none of its memory counts. Linux only: memory is read from `/proc`.
 
 #![allow(
     clippy::expect_used,
     reason = "this is test code: a panic is how it reports"
 )]
 
+use std::env;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,8 +22,11 @@ use futures_util::future::join_all;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+/// First argument of the process that is the server.
+const SERVE: &str = "serve-tenants";
 const TENANTS: usize = 200;
 /// Reads and writes by turns.
 const OPERATIONS: usize = 20;
@@ -36,20 +42,64 @@ const SPREAD_TARGET: f64 = 3.0;
 const IDLE_TARGET: u64 = 256 << 10;
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--bench") {
-        Runtime::new().expect("a runtime").block_on(compare());
+    let runtime = || Runtime::new().expect("a runtime");
+    if env::args().nth(1).is_some_and(|first| first == SERVE) {
+        runtime().block_on(serve());
+    } else if env::args().any(|argument| argument == "--bench") {
+        runtime().block_on(compare());
     }
 }
 
-async fn compare() {
+/// Says where it listens, and serves until its input ends.
+async fn serve() {
     let server = DevStore::builder().recording(false).start().await;
     let server = server.expect("the embedded store starts");
-    let site = Site::of(&server);
     for tenant in 0..TENANTS {
         let stored = server.put_object(&key(tenant), vec![b'x'; BYTES]);
         stored.expect("the object is stored");
     }
+    let site = Site::of(&server);
+    println!(
+        "{}",
+        json!([
+            site.url,
+            site.bucket,
+            site.region,
+            site.access_key_id,
+            site.secret_access_key
+        ])
+    );
+    let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    ended.await.expect("nobody cancels it").expect("a pipe");
+}
 
+/// A server, which ends when its input is dropped.
+fn server() -> (Child, Site) {
+    let program = env::current_exe().expect("the path of this program");
+    let mut command = Command::new(program);
+    let command = command.arg(SERVE).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let output = child.stdout.as_mut().expect("its output is a pipe");
+    let read = BufReader::new(output).read_line(&mut line);
+    read.expect("it says where it listens");
+    let told: Value = serde_json::from_str(&line).expect("it says where it listens");
+    let text = |index: usize| told[index].as_str().unwrap_or_default().to_owned();
+    let site = Site {
+        name: "the embedded store",
+        url: text(0),
+        bucket: text(1),
+        region: text(2),
+        access_key_id: text(3),
+        secret_access_key: text(4),
+        workspace_key_prefix: "env:",
+        dynamodb: None,
+    };
+    (child, site)
+}
+
+async fn compare() {
+    let (mut server, site) = server();
     let backend = Backend::builder().build().await;
     let backend = backend.expect("the component loads");
     let mut stores = Vec::with_capacity(TENANTS);
@@ -99,6 +149,8 @@ async fn compare() {
         theirs.spread,
         verdict(ours.spread <= SPREAD_TARGET)
     );
+    drop(server.stdin.take());
+    server.wait().expect("the server ends");
 }
 
 fn key(tenant: usize) -> String {

@@ -378,7 +378,8 @@ impl<'a, P: Platform> Client<'a, P> {
             service: request.place.service,
             time: clock,
         };
-        let signature = sign::signature(&signable, key).map_err(Cause::Unsendable)?;
+        let signature = sign::signature(&signable, key, self.session.signing_keys())
+            .map_err(Cause::Unsendable)?;
         headers.extend(signature);
         Ok(headers)
     }

@@ -4,13 +4,17 @@
 //! so is a sixth of the component. S3 differs from AWS's other services: its path is encoded once, and the payload's
 //! hash is a header. Done as for other services, every key that holds a `:` (all workspaces but `default`) is refused.
 
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::calendar;
 use crate::platform::{AccessKey, Method};
+use crate::secret::Secret;
 
 /// SHA-256 of no bytes, in hexadecimal.
 pub(crate) const EMPTY_SHA256: &str =
@@ -34,6 +38,51 @@ pub(crate) struct Signable<'a> {
     pub(crate) time: Duration,
 }
 
+/// The keys that requests were signed with, each for one secret, day, region and service. Deriving one takes half of the
+/// hashing that a request needs.
+#[derive(Default)]
+pub(crate) struct SigningKeys(Mutex<Vec<SigningKey>>);
+
+struct SigningKey {
+    secret: Secret,
+    /// Day, region and service, as a signature names them.
+    scope: String,
+    derived: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SigningKeys(…)")
+    }
+}
+
+impl SigningKeys {
+    /// One store signs for S3 and a few other services; the others are of earlier days or secrets.
+    const MOST: usize = 4;
+
+    fn sign(&self, request: &Signable<'_>, secret: &Secret, scope: &str, text: &str) -> String {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |key: &&SigningKey| key.scope == scope && key.secret.expose() == secret.expose();
+        if let Some(key) = known.iter().find(is_it) {
+            return calculate_signature(&*key.derived, text.as_bytes());
+        }
+        let time = SystemTime::UNIX_EPOCH + request.time;
+        let key = generate_signing_key(secret.expose(), time, request.region, request.service);
+        let derived = Zeroizing::new(key.as_ref().to_vec());
+        let signature = calculate_signature(&*derived, text.as_bytes());
+        if known.len() == Self::MOST {
+            known.clear();
+        }
+        known.push(SigningKey {
+            secret: secret.clone(),
+            scope: scope.to_owned(),
+            derived,
+        });
+        signature
+    }
+}
+
 /// The headers that the signature adds.
 ///
 /// # Errors
@@ -41,6 +90,7 @@ pub(crate) struct Signable<'a> {
 pub(crate) fn signature(
     request: &Signable<'_>,
     key: &AccessKey,
+    keys: &SigningKeys,
 ) -> Result<Vec<(String, String)>, String> {
     let date = calendar::basic_format(request.time);
     let is_s3 = request.service == "s3";
@@ -76,7 +126,7 @@ pub(crate) fn signature(
         true => path.to_owned(),
         false => path.replace('%', "%25"),
     };
-    let mut canonical = format!("{}\n{path}\n{query}\n", request.method.as_str());
+    let mut canonical = [request.method.as_str(), &path, query, ""].join("\n");
     for (name, value) in signed {
         canonical.push_str(name);
         canonical.push(':');
@@ -89,16 +139,16 @@ pub(crate) fn signature(
         }
         canonical.push('\n');
     }
-    canonical.push_str(&format!("\n{names}\n{}", request.payload_sha256));
+    for last in ["\n", &names, "\n", request.payload_sha256] {
+        canonical.push_str(last);
+    }
 
     let (region, service) = (request.region, request.service);
     let (day, _) = date.split_at(8);
-    let scope = format!("{day}/{region}/{service}/aws4_request");
+    let scope = [day, region, service, "aws4_request"].join("/");
     let canonical = hexadecimal(&Sha256::digest(canonical));
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{canonical}");
-    let time = SystemTime::UNIX_EPOCH + request.time;
-    let signing_key = generate_signing_key(key.secret.expose(), time, region, service);
-    let signature = calculate_signature(signing_key, to_sign.as_bytes());
+    let to_sign = ["AWS4-HMAC-SHA256", &date, &scope, &canonical].join("\n");
+    let signature = keys.sign(request, &key.secret, &scope, &to_sign);
     let id = &key.id;
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}"
@@ -124,7 +174,6 @@ fn header(name: &str, value: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     /// The example that AWS publishes in "Signature Calculations for the Authorization Header".
     fn example(method: Method, path: &str, headers: &[(&str, &str)], sha256: &str) -> String {
@@ -148,7 +197,7 @@ mod tests {
             // 2013-05-24T00:00:00Z
             time: Duration::from_secs(1_369_353_600),
         };
-        let signed = signature(&signable, &key).unwrap();
+        let signed = signature(&signable, &key, &SigningKeys::default()).unwrap();
         let (_, value) = signed
             .iter()
             .find(|(name, _)| name == "authorization")
@@ -219,10 +268,49 @@ mod tests {
                 // 2015-08-30T12:36:00Z
                 time: Duration::from_secs(1_440_938_160),
             };
-            let headers = super::signature(&signable, &key).unwrap();
+            let headers = super::signature(&signable, &key, &SigningKeys::default()).unwrap();
             let authorization = &headers.last().unwrap().1;
             assert!(authorization.ends_with(signature), "{authorization}");
         }
+    }
+
+    #[test]
+    fn a_key_at_hand_signs_only_for_its_secret_day_region_and_service() {
+        let keys = SigningKeys::default();
+        let sign = |keys: &SigningKeys, secret: &str, time, region, service| {
+            let key = AccessKey {
+                id: "AKIDEXAMPLE".to_owned(),
+                secret: Secret::new(secret.to_owned()),
+                session_token: None,
+            };
+            let signable = Signable {
+                method: Method::Get,
+                authority: "example.amazonaws.com",
+                path_and_query: "/",
+                headers: &[],
+                payload_sha256: EMPTY_SHA256,
+                region,
+                service,
+                time: Duration::from_secs(time),
+            };
+            signature(&signable, &key, keys).unwrap()
+        };
+        let day = 86_400;
+        for (secret, time, region, service) in [
+            ("one", day, "us-east-1", "s3"),
+            ("one", day + 60, "us-east-1", "s3"),
+            ("one", 2 * day, "us-east-1", "s3"),
+            ("one", day, "us-east-1", "dynamodb"),
+            ("one", day, "eu-west-1", "s3"),
+            ("two", day, "us-east-1", "s3"),
+            ("one", day, "us-east-1", "s3"),
+        ] {
+            let fresh = sign(&SigningKeys::default(), secret, time, region, service);
+            for _ in 0..2 {
+                assert_eq!(sign(&keys, secret, time, region, service), fresh);
+            }
+        }
+        assert_eq!(format!("{keys:?}"), "SigningKeys(…)");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::aws::sign::SigningKeys;
 use crate::platform::{AccessKey, Platform};
 
 use super::chain::{PassedOver, Plan, PlanError};
@@ -40,6 +41,7 @@ pub(crate) struct Session {
     checks: Checks,
     /// Held while credentials are fetched: one refresh at a time.
     kept: Mutex<Kept>,
+    signing_keys: SigningKeys,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +70,7 @@ impl Session {
             role,
             checks,
             kept: Mutex::default(),
+            signing_keys: SigningKeys::default(),
         }
     }
 
@@ -79,6 +82,11 @@ impl Session {
     /// `allowed_account_ids`.
     pub(crate) fn allowed_accounts(&self) -> &[String] {
         &self.checks.allowed_accounts
+    }
+
+    /// What was derived from the credentials.
+    pub(crate) fn signing_keys(&self) -> &SigningKeys {
+        &self.signing_keys
     }
 
     /// Credentials that are good now, of an account to work in.

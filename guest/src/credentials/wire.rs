@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::aws::error::{StoreError, presentable};
 use crate::aws::retry::{self, Cause, Verdict};
-use crate::aws::sign::{self, Signable};
+use crate::aws::sign::{self, Signable, SigningKeys};
 use crate::aws::xml;
 use crate::calendar;
 use crate::config::ServiceLocation;
@@ -235,7 +235,10 @@ impl Wire<'_> {
                 service,
                 time: clock,
             };
-            headers.extend(sign::signature(&signable, key).map_err(Cause::Unsendable)?);
+            headers.extend(
+                sign::signature(&signable, key, &SigningKeys::default())
+                    .map_err(Cause::Unsendable)?,
+            );
         }
         Ok(headers)
     }

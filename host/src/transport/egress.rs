@@ -194,25 +194,22 @@ impl EgressRule {
         self.scheme == "https"
     }
 
-    fn names_place(&self, uri: &Uri) -> bool {
-        let scheme = uri.scheme_str().unwrap_or_default();
-        self.scheme.eq_ignore_ascii_case(scheme)
-            && uri
-                .host()
-                .is_some_and(|host| self.host.eq_ignore_ascii_case(host))
-            && uri.port_u16().or(default_port(&self.scheme)) == Some(self.port)
-    }
-
-    fn allows(&self, method: &Method, uri: &Uri) -> bool {
+    fn allows(&self, method: &Method, to: &Destination<'_>) -> bool {
         let methods = match &self.methods[..] {
             [] => &METHODS,
             methods => methods,
         };
-        methods.contains(method) && self.names_place(uri) && self.reaches(uri)
+        self.names_place(to) && methods.contains(method) && self.reaches(to)
     }
 
-    fn reaches(&self, uri: &Uri) -> bool {
-        let (path, query) = (uri.path(), uri.query());
+    fn names_place(&self, to: &Destination<'_>) -> bool {
+        Some(self.port) == to.port
+            && self.host.eq_ignore_ascii_case(to.host)
+            && self.scheme.eq_ignore_ascii_case(to.scheme)
+    }
+
+    fn reaches(&self, to: &Destination<'_>) -> bool {
+        let (path, query) = (to.path, to.query);
         let behind = path.strip_prefix(&self.path_prefix);
         match &self.reach {
             Reach::Exact | Reach::Table(_) => behind == Some(""),
@@ -227,6 +224,30 @@ impl EgressRule {
                 name.is_some_and(is_one_part) && !has_dot_segment(path) && is_object(query)
             }
         }
+    }
+}
+
+/// Where a request goes, taken apart once for all rules.
+struct Destination<'u> {
+    scheme: &'u str,
+    host: &'u str,
+    /// The scheme's default included.
+    port: Option<u16>,
+    path: &'u str,
+    query: Option<&'u str>,
+}
+
+impl<'u> Destination<'u> {
+    /// None: there is no host.
+    fn of(uri: &'u Uri) -> Option<Self> {
+        let scheme = uri.scheme_str().unwrap_or_default();
+        Some(Self {
+            scheme,
+            host: uri.host()?,
+            port: uri.port_u16().or_else(|| default_port(scheme)),
+            path: uri.path(),
+            query: uri.query(),
+        })
     }
 }
 
@@ -311,7 +332,8 @@ impl Egress {
         if uri.authority().is_none_or(|it| it.as_str().contains('@')) {
             return Err(refused());
         }
-        let allowing = self.rules.iter().filter(|rule| rule.allows(method, uri));
+        let to = Destination::of(uri).ok_or_else(refused)?;
+        let allowing = self.rules.iter().filter(|rule| rule.allows(method, &to));
         let allowing: Vec<&EgressRule> = allowing.collect();
         let Some(private) = allowing.iter().map(|rule| rule.private).max() else {
             return Err(refused());
@@ -324,11 +346,9 @@ impl Egress {
         let tables = tables.collect::<Option<_>>().unwrap_or_default();
         let pass = Pass { private, tables };
         // A literal address never passes the resolver, so it is judged here.
-        let host = uri
-            .host()
-            .map(|host| host.trim_start_matches('[').trim_end_matches(']'));
-        match host.and_then(|host| host.parse::<IpAddr>().ok()) {
-            Some(address) if !private && is_private(address) => {
+        let host = to.host.trim_start_matches('[').trim_end_matches(']');
+        match host.parse::<IpAddr>() {
+            Ok(address) if !private && is_private(address) => {
                 Err(Denied::Address(rule_for(method, uri)))
             }
             _ => Ok(pass),
@@ -337,11 +357,9 @@ impl Egress {
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    }
+    [("http", 80), ("https", 443)]
+        .into_iter()
+        .find_map(|(name, port)| name.eq_ignore_ascii_case(scheme).then_some(port))
 }
 
 /// Whether a query asks for an object, or a version of it, and not for what belongs to it, such as its access list.
