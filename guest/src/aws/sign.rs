@@ -160,11 +160,12 @@ pub(crate) fn signature(
 /// In lower case.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        digits.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
+    }
+    // Never anything but ASCII.
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 fn header(name: &str, value: &str) -> (String, String) {

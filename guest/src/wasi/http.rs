@@ -273,9 +273,11 @@ fn headers(response: &IncomingResponse) -> Vec<(String, String)> {
         .headers()
         .entries()
         .into_iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(&value).into_owned();
-            (name.to_ascii_lowercase(), value)
+        .map(|(mut name, value)| {
+            name.make_ascii_lowercase();
+            let value = String::from_utf8(value)
+                .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
+            (name, value)
         })
         .collect()
 }
