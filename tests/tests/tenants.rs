@@ -5,6 +5,9 @@
     reason = "also the helpers of tests fail by panicking"
 )]
 
+#[path = "tenants/tls.rs"]
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
