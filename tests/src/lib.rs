@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod credential_services;
 pub mod gate;
 pub mod go;
+pub mod http_backend;
 pub mod interceptor;
 pub mod native;
 pub mod pair;
@@ -30,6 +31,7 @@ pub mod tools;
 
 pub use credential_services::CredentialServices;
 pub use gate::{Fate, Gate};
+pub use http_backend::HttpBackend;
 pub use pair::Pair;
 pub use raw_dynamodb::{RawDynamoDb, digest_of};
 pub use raw_s3::RawS3;

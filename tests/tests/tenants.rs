@@ -5,6 +5,8 @@
     reason = "also the helpers of tests fail by panicking"
 )]
 
+#[path = "tenants/gateway.rs"]
+mod gateway;
 #[path = "tenants/tls.rs"]
 mod tls;
 
