@@ -284,6 +284,12 @@ impl Context<'_> {
     ) -> Option<(ErrorCode, String, bool)> {
         let said = self.said(error);
         Some(match error.code() {
+            // Whatever the code is: DynamoDB, for one, calls it a wrong signature.
+            _ if failed.failure.wrong_clock => (
+                ErrorCode::Other,
+                format!("{said} The clock of this machine or of the store is wrong."),
+                false,
+            ),
             "ExpiredToken"
             | "ExpiredTokenException"
             | "IncompleteSignatureException"
@@ -296,11 +302,6 @@ impl Context<'_> {
             | "UnrecognizedClientException" => (
                 ErrorCode::Credentials,
                 format!("{said} The store does not accept the credentials: renew or correct them."),
-                false,
-            ),
-            "RequestExpired" | "RequestInTheFuture" | "RequestTimeTooSkewed" => (
-                ErrorCode::Credentials,
-                format!("{said} The clock of this machine or of the store is wrong."),
                 false,
             ),
             _ if retry::is_throttling(error) => (ErrorCode::Throttled, said, true),

@@ -406,6 +406,28 @@ fn a_refusal_names_dynamodbs_own_request_id() {
 }
 
 #[test]
+fn a_signature_that_is_wrong_by_its_time_is_a_wrong_clock_and_no_wrong_key() {
+    const REFUSED: &str = "{\"__type\":\"x#InvalidSignatureException\",\"message\":\"no\"}";
+    let at = |date: &str| Fault::AnswerWith(400, vec![("date", date.to_owned())], REFUSED);
+    let fake = Fake::default();
+    let store = fake.open_with_table(false);
+    fake.fault(1, at("Mon, 23 Nov 2026 05:25:24 GMT"));
+    fake.fault(2, at("Mon, 23 Nov 2026 09:25:24 GMT"));
+    let error = store.holders("default").unwrap_err();
+    assert_eq!(error.code, ErrorCode::Other);
+    assert!(error.message.contains("The clock of"), "{}", error.message);
+    assert!(!error.message.contains("credentials"), "{}", error.message);
+
+    // At the right time it is the key.
+    let fake = Fake::default();
+    let store = fake.open_with_table(false);
+    fake.fault(1, at("Mon, 23 Nov 2026 01:25:24 GMT"));
+    let error = store.holders("default").unwrap_err();
+    assert_eq!(error.code, ErrorCode::Credentials);
+    assert!(!error.message.contains("clock"), "{}", error.message);
+}
+
+#[test]
 fn a_holder_that_may_not_be_read_still_keeps_others_out() {
     let fake = held_by_other();
     let store = fake.open_with_table(false);

@@ -125,6 +125,8 @@ pub(crate) struct Failure {
     pub(crate) ambiguous: bool,
     /// The budget of the call was too small for another attempt.
     pub(crate) out_of_time: bool,
+    /// The store goes on refusing the time of the signature, or does not say what time it has.
+    pub(crate) wrong_clock: bool,
 }
 
 impl Failure {
@@ -135,6 +137,7 @@ impl Failure {
             attempts: 1,
             ambiguous,
             out_of_time: false,
+            wrong_clock: false,
         }
     }
 
@@ -197,6 +200,7 @@ impl<'a, P: Platform> Client<'a, P> {
             attempts: 0,
             ambiguous: false,
             out_of_time: false,
+            wrong_clock: false,
         };
         let mut retries = 0;
         let mut resynchronised = false;
@@ -242,7 +246,10 @@ impl<'a, P: Platform> Client<'a, P> {
                 {
                     resynchronised = true;
                 }
-                _ => return Err(failure),
+                verdict => {
+                    failure.wrong_clock = verdict == Verdict::Resynchronise;
+                    return Err(failure);
+                }
             }
         }
     }

@@ -254,6 +254,10 @@ fn explained(call: &Call<'_>, failed: &Failed, role: &str) -> ProviderError {
     };
     let is_web_identity = call.signer.is_none();
     let (code, advice) = match refusal.code() {
+        _ if failed.wrong_clock => (
+            ErrorCode::Other,
+            "The clock of this machine or of STS is wrong",
+        ),
         "AccessDenied" | "AccessDeniedException" if role.is_empty() => (
             ErrorCode::AccessDenied,
             "A policy denies sts:GetCallerIdentity explicitly; skip_credentials_validation = true goes without it",

@@ -106,6 +106,8 @@ impl Reply {
 pub(super) struct Failed {
     pub(super) cause: Cause,
     attempts: u32,
+    /// The service goes on refusing the time of the signature, or does not say what time it has.
+    pub(super) wrong_clock: bool,
 }
 
 impl Failed {
@@ -132,7 +134,11 @@ impl Wire<'_> {
         let mut clocks: Option<(Duration, Duration)> = None;
         loop {
             if self.remaining() == Some(Duration::ZERO) {
-                return Err(Failed { cause, attempts });
+                return Err(Failed {
+                    cause,
+                    attempts,
+                    wrong_clock: false,
+                });
             }
             let now = self.platform.now();
             let clock = match clocks {
@@ -144,7 +150,8 @@ impl Wire<'_> {
                 Ok(reply) => return Ok(reply),
                 Err(cause) => cause,
             };
-            let failed = match judge(call, &cause, clock) {
+            let verdict = judge(call, &cause, clock);
+            let failed = match verdict {
                 Verdict::Again => {
                     let pause = retry::pause(attempts, self.platform.next_u64(), &cause);
                     let pause = pause.map(|pause| pause.min(call.effort.longest_pause));
@@ -161,7 +168,11 @@ impl Wire<'_> {
                 _ => true,
             };
             if failed {
-                return Err(Failed { cause, attempts });
+                return Err(Failed {
+                    cause,
+                    attempts,
+                    wrong_clock: verdict == Verdict::Resynchronise,
+                });
             }
         }
     }

@@ -307,6 +307,8 @@ impl<'a, P: Platform> Probe<'a, P> {
                 attempts: 1,
                 ambiguous: false,
                 out_of_time: false,
+                wrong_clock: retry::verdict(cause, self.platform.now())
+                    == retry::Verdict::Resynchronise,
             },
         };
         self.words(&failed)

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -360,7 +360,8 @@ impl Question {
         let question = match self {
             Self::Bucket(body) => {
                 let read = Limited::new(body, LARGEST_HELD).collect().await;
-                let read = read.map_err(|_| Unanswered)?;
+                // With its length: without one, the library refuses whatever comes without a header for it.
+                let read = Full::new(read.map_err(|_| Unanswered)?.to_bytes());
                 Self::Bucket(read.map_err(|never| match never {}).boxed())
             }
             Self::Sts(_) | Self::Table(_) => self,

@@ -227,6 +227,14 @@ async fn a_held_request_has_no_effect_when_its_client_goes_away() {
         200
     );
     assert_eq!(store.object("s").unwrap(), "state");
+
+    // One without a body, and without a length, is done as ever, too.
+    for (operation, method, status) in [("GetObject", "GET", 200), ("DeleteObject", "DELETE", 204)]
+    {
+        store.inject(once(operation, Fault::DelayRequest { ms: 1 }));
+        let answer = client.send(method, "/tfstate/s", &[], "").await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -298,6 +298,23 @@ fn a_wrong_clock_is_corrected_by_that_of_sts() {
 }
 
 #[test]
+fn a_clock_that_sts_never_agrees_with_is_no_wrong_key() {
+    const REFUSED: &str =
+        "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code></Error></ErrorResponse>";
+    let recorder = Recorder::new();
+    for date in [
+        "Mon, 23 Nov 2026 05:25:24 GMT",
+        "Mon, 23 Nov 2026 09:25:24 GMT",
+    ] {
+        recorder.answer_with(403, &[("date", date)], REFUSED);
+    }
+    let error = refused(recorder.services().caller_identity(&signing()));
+    assert_eq!(error.code, ErrorCode::Other);
+    assert!(error.message.contains("The clock of"), "{}", error.message);
+    assert_eq!(recorder.sent().len(), 2);
+}
+
+#[test]
 fn a_host_that_denies_sts_is_named_with_the_rule_that_is_missing() {
     let recorder = Recorder::new();
     recorder.fail(TransportError::Denied("no rule".to_owned()));
