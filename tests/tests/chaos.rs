@@ -1,5 +1,5 @@
-//! Eight writers on an embedded store on which everything goes wrong: resets, 503s, lost answers, a skewed clock, and the
-//! writers' own death at any moment. Afterwards the store's own history is the judge ([`judge`](judge::judge)): every
+//! Eight writers, with the library, the command, `cofferdam exec` and a gateway, on an embedded store on which everything
+//! goes wrong: resets, 503s, lost answers, a skewed clock, and the death of writers and gateways at any moment. Afterwards the store's own history is the judge ([`judge`](judge::judge)): every
 //! acknowledged write is there, the revisions of each state are a chain, and no lock was held twice.
 //!
 //! - `COFFERDAM_CHAOS_SECONDS`: how long it goes on; 20 unless set.
@@ -17,6 +17,8 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
+#[path = "chaos/gateways.rs"]
+mod gateways;
 #[path = "chaos/ground.rs"]
 mod ground;
 #[path = "chaos/judge.rs"]
@@ -32,12 +34,19 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tracing::subscriber::NoSubscriber;
 
+use gateways::{Client, Exec, Gateways};
 use ground::Ground;
 use writers::{Command, Library};
 
-/// Writers in this process, and writers that are processes of their own.
-const LIBRARIES: usize = 5;
-const COMMANDS: usize = 3;
+/// Writers in this process, with the library.
+const LIBRARIES: usize = 3;
+/// Writers that run `cofferdam state push`.
+const COMMANDS: usize = 2;
+/// Writers that run a command under `cofferdam exec`.
+const EXECS: usize = 1;
+/// Writers through gateways that they share, `cofferdam serve`.
+const CLIENTS: usize = 2;
+const WRITERS: usize = LIBRARIES + COMMANDS + EXECS + CLIENTS;
 
 #[test]
 fn chaos_loses_no_acknowledged_write_forks_no_state_and_gives_no_lock_to_two() {
@@ -59,24 +68,32 @@ fn chaos_loses_no_acknowledged_write_forks_no_state_and_gives_no_lock_to_two() {
 }
 
 async fn run(seed: u64, time: Duration) {
-    let ground = Arc::new(Ground::new(seed, LIBRARIES + COMMANDS).await);
+    let ground = Arc::new(Ground::new(seed, WRITERS).await);
+    let gateways = Arc::new(Gateways::new(ground.clone()));
     let end = Instant::now() + time;
-    let libraries = (0..LIBRARIES).map(|number| {
-        let ground = ground.clone();
-        tokio::spawn(async move { Library::new(ground, number, seed).await.work(end).await })
+    let writers = (0..WRITERS).map(|number| {
+        let (ground, gateways) = (ground.clone(), gateways.clone());
+        tokio::spawn(async move {
+            match number {
+                0..LIBRARIES => Library::new(ground, number, seed).await.work(end).await,
+                it if it < LIBRARIES + COMMANDS => {
+                    Command::new(ground, number, seed).await.work(end).await;
+                }
+                it if it < LIBRARIES + COMMANDS + EXECS => {
+                    Exec::new(ground, number, seed).work(end).await;
+                }
+                _ => Client::new(ground, gateways, number, seed).work(end).await,
+            }
+        })
     });
-    let commands = (LIBRARIES..LIBRARIES + COMMANDS).map(|number| {
-        let ground = ground.clone();
-        tokio::spawn(async move { Command::new(ground, number, seed).await.work(end).await })
-    });
-    let writers: Vec<_> = libraries.chain(commands).collect();
-    for ended in join_all(writers).await {
+    for ended in join_all(writers.collect::<Vec<_>>()).await {
         ended.expect("a writer works to the end");
     }
 
+    gateways.close().await;
     ground.calm();
     // All of them are dead now. Whoever comes next gets through, whatever they left.
-    let mut successor = Library::new(ground.clone(), LIBRARIES + COMMANDS, seed).await;
+    let mut successor = Library::new(ground.clone(), WRITERS, seed).await;
     successor.write_to_each().await;
 
     let recorded = ground.recorded();

@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cofferdam::dev_store::DevStore;
-use cofferdam::{Error, Holder, StateStore, UnlockBy};
+use cofferdam::{Error, ErrorCode, Holder, StateStore, UnlockBy};
 use cofferdam_tests::component::Component;
 use cofferdam_tests::conformance::{Flavour as _, Opening};
 use cofferdam_tests::{Locking, Site};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::judge::{Content, Place, Recorded, StateRecord, Stored, Told};
@@ -123,6 +124,18 @@ impl Ground {
         self.component.open(opening).await.expect("it opens")
     }
 
+    /// A directory with the configuration of a state.
+    pub fn workplace(&self, state: usize) -> TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        let block = self
+            .site
+            .block_with(STATES[state].key, STATES[state].locking);
+        let configuration = json!({ "terraform": { "backend": { "s3": block } } });
+        let file = directory.path().join("main.tf.json");
+        std::fs::write(file, configuration.to_string()).expect("a configuration");
+        directory
+    }
+
     pub fn tell(&self, told: Told) {
         locked(&self.told).push(told);
     }
@@ -151,6 +164,16 @@ impl Ground {
         }
     }
 
+    /// The same for whoever does not know the holders, and has no store.
+    pub async fn bury_in(&self, state: usize) {
+        let state = &STATES[state];
+        let store = self.open(state.key, state.locking).await;
+        match store.holders(state.workspace).await {
+            Ok(holders) => self.bury(&*store, state, &holders).await,
+            Err(error) => self.note("holders", &error),
+        }
+    }
+
     pub fn count(&self, what: impl Into<String>) {
         count(&self.counts, what.into());
     }
@@ -160,6 +183,10 @@ impl Ground {
         let text = format!("{error} {error:?}");
         self.look_for_secrets(&text);
         match error.store() {
+            // None of the faults is a refused key, nor anything that has no name.
+            Some(error) if error.code == ErrorCode::Credentials => {
+                self.suspect(format!("{doing}: {text}"))
+            }
             Some(error) => self.count(format!("error: {doing}: {:?}", error.code)),
             None => self.suspect(format!("{doing}: {text}")),
         }
@@ -169,6 +196,14 @@ impl Ground {
     pub fn look_for_secrets(&self, text: &str) {
         if text.contains(SECRET) || text.contains(self.server.secret_access_key()) {
             self.suspect(format!("a secret is told: {text}"));
+        }
+    }
+
+    /// What a process said: no secret, and no panic.
+    pub fn look_at_output(&self, text: &str) {
+        self.look_for_secrets(text);
+        if text.contains("panicked") {
+            self.suspect(format!("a panic: {text}"));
         }
     }
 

@@ -200,26 +200,16 @@ pub struct Command {
 impl Command {
     pub async fn new(ground: Arc<Ground>, number: usize, seed: u64) -> Self {
         let mut stores = Vec::new();
-        let mut directories = Vec::new();
         for state in &STATES {
             stores.push(ground.open(state.key, state.locking).await);
-            let directory = tempfile::tempdir().expect("a directory");
-            let block = ground.site.block_with(state.key, state.locking);
-            let configuration = json!({ "terraform": { "backend": { "s3": block } } });
-            std::fs::write(
-                directory.path().join("main.tf.json"),
-                configuration.to_string(),
-            )
-            .expect("a configuration");
-            directories.push(directory);
         }
         Self {
             death: ground.death_of(number),
+            directories: (0..STATES.len()).map(|it| ground.workplace(it)).collect(),
             ground,
             number,
             rng: rng(seed, number),
             stores,
-            directories,
             cache: tempfile::tempdir().expect("a directory"),
         }
     }
@@ -254,7 +244,7 @@ impl Command {
         self.ground.dies(index, name);
         let said =
             [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-        self.ground.look_for_secrets(&said.concat());
+        self.ground.look_at_output(&said.concat());
         match output.status.code() {
             Some(0) => self.ground.tell(Told::Wrote {
                 state: index,
@@ -272,9 +262,6 @@ impl Command {
             // Killed.
             None => {}
             Some(code) => self.ground.suspect(format!("exit code {code}: {said:?}")),
-        }
-        if said[1].contains("panicked") {
-            self.ground.suspect(format!("a panic: {said:?}"));
         }
     }
 
@@ -304,14 +291,17 @@ async fn successor(
     workspace: &str,
     write: &str,
 ) -> Result<(Bytes, Expectation), Error> {
-    let (serial, previous, expect) = match store.read(workspace, None).await? {
-        Reading::State(state) => (
-            serial(&state.bytes) + 1,
-            json!(hash(&state.bytes)),
-            Expectation::Revision(state.revision),
-        ),
-        _ => (1, Value::Null, Expectation::Absent),
+    let (stored, expect) = match store.read(workspace, None).await? {
+        Reading::State(state) => (Some(state.bytes), Expectation::Revision(state.revision)),
+        _ => (None, Expectation::Absent),
     };
+    Ok((following(stored.as_deref(), write), expect))
+}
+
+/// The state that names the stored one as what it was made of.
+pub fn following(stored: Option<&[u8]>, write: &str) -> Bytes {
+    let serial = stored.map_or(0, serial) + 1;
+    let previous = stored.map_or(Value::Null, |bytes| json!(hash(bytes)));
     let output = |value: Value| json!({ "value": value, "type": "string" });
     let state = json!({
         "version": 4,
@@ -326,7 +316,7 @@ async fn successor(
         "resources": [],
         "check_results": null,
     });
-    Ok((state.to_string().into(), expect))
+    state.to_string().into()
 }
 
 fn serial(state: &[u8]) -> u64 {
@@ -335,6 +325,6 @@ fn serial(state: &[u8]) -> u64 {
 }
 
 /// Numbers of a writer's own.
-fn rng(seed: u64, number: usize) -> Rng {
+pub fn rng(seed: u64, number: usize) -> Rng {
     Rng::with_seed(seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
