@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, ComponentType, Lift, Lower, ResourceAny,
 };
@@ -222,6 +222,9 @@ impl Store {
     /// Tries out, in the store itself, what the configuration relies on for locking. Works under keys of its own
     /// beside the state and removes them again.
     ///
+    /// Its races are between 16 writers: with fewer [`connections`](crate::Limits::connections), of the store or of its
+    /// [tenant](crate::Tenant::connections), it never says [`Verdict::Safe`] of what it tried out.
+    ///
     /// # Errors
     /// [`ErrorCode::Unsupported`] when the component does not offer it; or what any call may fail with, when nothing
     /// at all could be found out.
@@ -252,7 +255,8 @@ impl Store {
         let probing = exports.probe(&mut instance, wit_options);
         let answer = within(time, &call, probing).await?;
         let text = answer.map_err(|error| worded(error, &call.record))?;
-        report(&text)
+        let cap = self.tenant().most_connections().map_or(u64::MAX, u64::from);
+        report(&text, limits.connections.min(cap))
     }
 
     /// Compares a state and its recorded digest, and changes nothing.
@@ -428,15 +432,30 @@ fn generation(it: WitGeneration) -> Generation {
     }
 }
 
-fn report(text: &str) -> Result<ProbeReport, Error> {
+/// `at_once`: how many requests the probe could have on their way.
+fn report(text: &str, at_once: u64) -> Result<ProbeReport, Error> {
     let unreadable = |error: serde_json::Error| {
         failure(
             ErrorCode::Other,
             format!("the component's report about the store cannot be read: {error}"),
         )
     };
-    let json: Value = serde_json::from_str(text).map_err(unreadable)?;
-    let report = ProbeReport::deserialize(&json).map_err(unreadable)?;
+    let mut json: Value = serde_json::from_str(text).map_err(unreadable)?;
+    let mut report = ProbeReport::deserialize(&json).map_err(unreadable)?;
+    // The component cannot know that its writers did not meet.
+    if report.rounds > 0 && at_once < u64::from(report.contenders) {
+        if report.verdict == Verdict::Safe {
+            report.verdict = Verdict::Unknown;
+            report.reasons = vec![format!(
+                "A race takes {} writers at once, and this store's limit `connections` or its tenant's cap lets only {at_once} requests be on their way: allow more, and try again.",
+                report.contenders
+            )];
+            json["verdict"] = json!(report.verdict);
+            json["reasons"] = json!(report.reasons);
+        }
+        report.contenders = u32::try_from(at_once).unwrap_or(u32::MAX);
+        json["contenders"] = json!(at_once);
+    }
     Ok(ProbeReport { json, ..report })
 }
 
@@ -476,7 +495,7 @@ mod tests {
     #[test]
     fn a_report_is_read_whole_and_kept_as_it_was() {
         let json = whole();
-        let report = report(&json.to_string()).unwrap();
+        let report = report(&json.to_string(), 16).unwrap();
         assert_eq!(report.verdict, Verdict::Unsafe);
         assert_eq!(report.checks[0].outcome, CheckOutcome::Failed);
         assert_eq!(report.checks[0].latency_ms, Some(7));
@@ -494,7 +513,7 @@ mod tests {
             json!({"table": "locks", "status": null, "key_schema_ok": null, "detail": null});
         json["clock_skew_seconds"] = Value::Null;
         json["versioning"] = json!({"status": "unknown", "advice": null});
-        let report = report(&json.to_string()).unwrap();
+        let report = report(&json.to_string(), 16).unwrap();
         assert_eq!(report.dynamodb.unwrap().status, None);
     }
 
@@ -504,16 +523,37 @@ mod tests {
         json["verdict"] = "excellent".into();
         json["checks"][0]["outcome"] = "splendid".into();
         json["news"] = 1.into();
-        let report = report(&json.to_string()).unwrap();
+        let report = report(&json.to_string(), 16).unwrap();
         assert_eq!(report.verdict, Verdict::Unknown);
         assert_eq!(report.checks[0].outcome, CheckOutcome::NotTested);
+    }
+
+    #[test]
+    fn writers_that_could_not_meet_prove_no_safety_but_harm() {
+        let mut json = whole();
+        for (verdict, expected) in [
+            ("safe", Verdict::Unknown),
+            ("unknown", Verdict::Unknown),
+            ("unsafe", Verdict::Unsafe),
+        ] {
+            json["verdict"] = verdict.into();
+            let report = report(&json.to_string(), 15).unwrap();
+            assert_eq!((report.verdict, report.contenders), (expected, 15));
+            assert_eq!(report.json["verdict"], json!(expected));
+            assert_eq!(report.json["reasons"], json!(report.reasons));
+        }
+        // Where nothing was tried out, nobody had to meet.
+        json["verdict"] = "safe".into();
+        json["rounds"] = 0.into();
+        let report = report(&json.to_string(), 1).unwrap();
+        assert_eq!(report.verdict, Verdict::Safe);
     }
 
     #[test]
     fn what_is_no_report_is_an_error() {
         for text in ["", "[]", "{}", r#"{"verdict": 3}"#] {
             assert_eq!(
-                report(text).unwrap_err().code(),
+                report(text, 16).unwrap_err().code(),
                 Some(ErrorCode::Other),
                 "{text}"
             );

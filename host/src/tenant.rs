@@ -24,7 +24,7 @@ const PIECE: u64 = 1 << 10;
 pub struct Tenant {
     name: Arc<str>,
     calls: Option<Arc<Semaphore>>,
-    connections: Option<Arc<Semaphore>>,
+    connections: Option<Arc<Pieces>>,
     bytes: Option<Arc<Pieces>>,
 }
 
@@ -63,7 +63,11 @@ impl Tenant {
     /// Requests that are on their way at once, each with a connection of its own. At least 1.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
-        self.connections = Some(semaphore(connections));
+        let all = u32::try_from(connections).unwrap_or(u32::MAX).max(1);
+        self.connections = Some(Arc::new(Pieces {
+            free: semaphore(all as usize),
+            all,
+        }));
         self
     }
 
@@ -109,7 +113,12 @@ impl Tenant {
 
     /// Waits until a request may be sent.
     pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
-        turn(self.connections.as_ref(), 1).await
+        turn(self.connections.as_ref().map(|it| &it.free), 1).await
+    }
+
+    /// How many requests can be on their way at once. None: there is no cap.
+    pub(crate) fn most_connections(&self) -> Option<u32> {
+        self.connections.as_ref().map(|it| it.all)
     }
 }
 

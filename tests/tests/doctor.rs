@@ -10,8 +10,10 @@
 )]
 
 use std::path::Path;
+use std::time::Duration;
 
 use cofferdam::dev_store::{DevStore, Fault, FaultRule, Misbehaviour};
+use cofferdam::{Backend, CheckOutcome, Grant, Limits, ProbeOptions, ProbeReport, Tenant, Verdict};
 use cofferdam_tests::servers::another_user;
 use cofferdam_tests::terraform::{Run, finish};
 use cofferdam_tests::{
@@ -50,6 +52,65 @@ async fn the_embedded_store_is_safe_with_every_lock() {
             );
         }
     }
+}
+
+/// The report of a probe of this tenant's. A probe that waits for its own requests would take a minute, and fail.
+async fn probed(server: &DevStore, tenant: &Tenant, limits: Limits) -> ProbeReport {
+    let backend = Backend::builder().build().await.expect("it loads");
+    let block = Site::of(server).block_with(KEY, Locking::Both);
+    let opening = backend.store(block).grant(Grant::local());
+    let store = opening.tenant(tenant).limits(limits).open().await;
+    let options = ProbeOptions::default().wall_clock(Duration::from_secs(60));
+    let report = store.expect("it opens").store.probe(options).await;
+    report.expect("a report")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fewer_connections_than_writers_a_probe_ends_and_calls_nothing_safe() {
+    let capped = |connections| Tenant::new("t").connections(connections);
+    let limited = |connections| Limits::default().connections(connections);
+    for (tenant, limits, at_once) in [
+        (capped(1), Limits::default(), 1),
+        (capped(4), Limits::default(), 4),
+        (Tenant::new("t"), limited(4), 4),
+    ] {
+        let server = DevStore::builder().start().await.expect("it starts");
+        let report = probed(&server, &tenant, limits).await;
+        assert_eq!(report.verdict, Verdict::Unknown, "{:?}", report.reasons);
+        assert_eq!(report.contenders, at_once);
+        assert!(
+            report.reasons[0].contains("connections"),
+            "{:?}",
+            report.reasons
+        );
+        // All that it asked was answered.
+        let failed = report
+            .checks
+            .iter()
+            .find(|it| it.outcome == CheckOutcome::Failed);
+        assert_eq!(failed, None);
+        assert!(server.keys().is_empty(), "{:?}", server.keys());
+    }
+
+    let server = DevStore::builder().start().await.expect("it starts");
+    let report = probed(&server, &capped(16), limited(16)).await;
+    assert_eq!(report.verdict, Verdict::Safe, "{:?}", report.reasons);
+    assert_eq!(report.contenders, 16);
+
+    // Each finds less than it needs, and none waits for what the other one holds.
+    let tenant = capped(20);
+    let both = futures_util::future::join(
+        probed(&server, &tenant, Limits::default()),
+        probed(&server, &tenant, Limits::default()),
+    );
+    let (one, other) = both.await;
+    assert_eq!([one.verdict, other.verdict], [Verdict::Safe; 2]);
+
+    // What is unsafe is so with a few writers, too.
+    let server = DevStore::builder().misbehave(Misbehaviour::IgnoreConditions);
+    let server = server.start().await.expect("it starts");
+    let report = probed(&server, &capped(2), Limits::default()).await;
+    assert_eq!(report.verdict, Verdict::Unsafe, "{:?}", report.reasons);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,18 +22,75 @@ use super::nanoseconds;
 /// How much is asked for at a time: more than any runtime hands out at once.
 const READ_SIZE: u64 = 1 << 20;
 
+/// What is read of the answers to requests that were sent together, which are short.
+const LONGEST_OF_MANY: usize = 1 << 20;
+
 /// Sends a request and waits for the head of the response.
 pub(super) fn send(request: &HttpRequest<'_>) -> Result<HttpResponse, TransportError> {
     start(request)?.finish()
 }
 
-/// Sends requests, and waits for the heads of the responses when all of them are under way.
+/// Sends requests, and reads the answers, whichever comes first, when all of them are under way. A host that lets so many
+/// go at a time, each until its answer is read, would otherwise wait for us, and we for the host.
 pub(super) fn send_all(requests: &[HttpRequest<'_>]) -> Vec<Result<HttpResponse, TransportError>> {
-    let started: Vec<_> = requests.iter().map(start).collect();
-    started
-        .into_iter()
-        .map(|request| request.and_then(Started::finish))
-        .collect()
+    let mut waiting = Vec::new();
+    let mut answers: Vec<_> = requests
+        .iter()
+        .enumerate()
+        .map(|(place, request)| match start(request) {
+            Ok(started) => {
+                waiting.push((place, started));
+                Err(TransportError::TimedOut("nothing came".to_owned()))
+            }
+            Err(error) => Err(error),
+        })
+        .collect();
+    while let Some((_, first)) = waiting.first() {
+        let answered: Vec<_> = waiting
+            .iter()
+            .map(|(_, started)| started.future.subscribe())
+            .collect();
+        let any: Vec<_> = answered.iter().collect();
+        if first.patience.wait(&any, first.patience.head).is_err() {
+            break;
+        }
+        let ready: Vec<_> = answered.iter().map(Pollable::ready).collect();
+        drop(any);
+        drop(answered);
+        // From the end, so that places do not move.
+        for index in (0..ready.len()).rev().filter(|index| ready[*index]) {
+            let (place, started) = waiting.swap_remove(index);
+            answers[place] = started.finish().map(whole);
+        }
+    }
+    answers
+}
+
+/// A response whose body was read, as far as anybody wants to know it.
+fn whole(mut response: HttpResponse) -> HttpResponse {
+    let mut chunks = Vec::new();
+    let mut left = LONGEST_OF_MANY;
+    while let Some(chunk) = response.body.next_chunk().transpose() {
+        let length = chunk.as_ref().map_or(left, Vec::len);
+        chunks.push(chunk);
+        left = left.saturating_sub(length);
+        if left == 0 {
+            break;
+        }
+    }
+    HttpResponse {
+        body: Box::new(Chunks(chunks.into_iter())),
+        ..response
+    }
+}
+
+/// What was read of a body, and what ended it.
+struct Chunks(std::vec::IntoIter<Result<Vec<u8>, TransportError>>);
+
+impl HttpBody for Chunks {
+    fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, TransportError> {
+        self.0.next().transpose()
+    }
 }
 
 /// A request that is under way, its body included.
