@@ -1,5 +1,4 @@
-//! Operations through the sandbox, beside the same requests by the `object_store` crate, which signs and sends checksums as
-//! well; what it reads is hashed here, since the sandbox's host verifies what it reads.
+//! Operations through the sandbox, beside the same requests by a native client ([`baseline`]).
 //!
 //! `cargo bench --bench operations`. At its end it prints a table with the ratios and the targets; it never fails on either: a
 //! busy machine is no defect.
@@ -9,23 +8,23 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
+mod baseline;
+
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cofferdam::dev_store::DevStore;
 use cofferdam::{
-    Backend, Expectation, Grant, LockInfo, Reading, StateStore, Store, UnlockBy, WriteOptions,
+    Backend, Expectation, LockInfo, Reading, StateStore, Store, UnlockBy, WriteOptions,
 };
 use cofferdam_tests::{Site, tools};
 use criterion::Criterion;
-use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use object_store::path::Path;
-use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
+use object_store::PutMode;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
+
+use baseline::{Native, open, verdict};
 
 const KEY: &str = "app/terraform.tfstate";
 const SANDBOX: &str = "cofferdam";
@@ -84,7 +83,7 @@ struct Bench {
     backend: Backend,
     block: Value,
     store: Store,
-    baseline: Arc<AmazonS3>,
+    baseline: Native,
     body: Bytes,
 }
 
@@ -101,22 +100,12 @@ impl Bench {
         let backend = Backend::builder().build().await;
         let backend = backend.expect("the component loads");
         let store = open(&backend, &block).await;
-        let baseline = AmazonS3Builder::new()
-            .with_endpoint(&site.url)
-            .with_allow_http(true)
-            .with_bucket_name(&site.bucket)
-            .with_region(&site.region)
-            .with_access_key_id(&site.access_key_id)
-            .with_secret_access_key(&site.secret_access_key)
-            .with_checksum_algorithm(Checksum::SHA256)
-            .build()
-            .expect("a client");
         Self {
             _server: server,
             backend,
             block,
             store,
-            baseline: Arc::new(baseline),
+            baseline: Native::new(&site),
             body,
         }
     }
@@ -126,31 +115,9 @@ impl Bench {
         black_box(read.expect("the state is read"));
     }
 
-    async fn baseline_read(&self) -> (Bytes, UpdateVersion) {
-        let answer = self.baseline.get(&Path::from(KEY)).await;
-        let answer = answer.expect("the object is there");
-        let version = UpdateVersion {
-            e_tag: answer.meta.e_tag.clone(),
-            version: None,
-        };
-        let bytes = answer.bytes().await.expect("the object is read");
-        black_box(Sha256::digest(&bytes));
-        (bytes, version)
-    }
-
     async fn write(&self, options: &WriteOptions) {
         let written = self.store.write("default", self.body.clone(), options);
         black_box(written.await.expect("the state is written"));
-    }
-
-    async fn baseline_put(&self, key: &str, body: Bytes, mode: PutMode) {
-        let options = PutOptions {
-            mode,
-            ..PutOptions::default()
-        };
-        let path = Path::from(key);
-        let put = self.baseline.put_opts(&path, body.into(), options);
-        black_box(put.await.expect("the object is written"));
     }
 
     async fn round(&self) {
@@ -171,19 +138,13 @@ impl Bench {
 
     async fn baseline_round(&self) {
         const LOCK: &str = "app/baseline.tflock";
-        self.baseline_put(LOCK, Bytes::from_static(&[b'l'; 200]), PutMode::Create)
-            .await;
-        let (_, version) = self.baseline_read().await;
-        self.baseline_put(KEY, self.body.clone(), PutMode::Update(version))
-            .await;
-        let released = self.baseline.delete(&Path::from(LOCK)).await;
-        released.expect("the lock is released");
+        let record = Bytes::from_static(&[b'l'; 200]);
+        self.baseline.put(LOCK, record, PutMode::Create).await;
+        let (_, version) = self.baseline.get(KEY).await;
+        let update = PutMode::Update(version);
+        self.baseline.put(KEY, self.body.clone(), update).await;
+        self.baseline.delete(LOCK).await;
     }
-}
-
-async fn open(backend: &Backend, block: &Value) -> Store {
-    let opening = backend.store(block.clone()).grant(Grant::local());
-    opening.open().await.expect("the store opens").store
 }
 
 fn small(criterion: &mut Criterion, runtime: &Runtime) {
@@ -191,7 +152,7 @@ fn small(criterion: &mut Criterion, runtime: &Runtime) {
     let mut group = criterion.benchmark_group(READ.operation);
     group.bench_function(SANDBOX, |it| it.to_async(runtime).iter(|| bench.read()));
     group.bench_function(BASELINE, |it| {
-        it.to_async(runtime).iter(|| bench.baseline_read());
+        it.to_async(runtime).iter(|| bench.baseline.get(KEY));
     });
     group.finish();
 
@@ -216,7 +177,7 @@ fn large(criterion: &mut Criterion, runtime: &Runtime) {
     group.sample_size(20);
     group.bench_function(SANDBOX, |it| it.to_async(runtime).iter(|| bench.read()));
     group.bench_function(BASELINE, |it| {
-        it.to_async(runtime).iter(|| bench.baseline_read());
+        it.to_async(runtime).iter(|| bench.baseline.get(KEY));
     });
     group.finish();
 
@@ -230,8 +191,11 @@ fn large(criterion: &mut Criterion, runtime: &Runtime) {
         it.to_async(runtime).iter(|| bench.write(&options));
     });
     group.bench_function(BASELINE, |it| {
-        it.to_async(runtime)
-            .iter(|| bench.baseline_put(KEY, bench.body.clone(), PutMode::Overwrite));
+        it.to_async(runtime).iter(|| {
+            bench
+                .baseline
+                .put(KEY, bench.body.clone(), PutMode::Overwrite)
+        });
     });
     group.finish();
 }
@@ -250,10 +214,6 @@ fn tell(target: &Target) {
         "{operation:32} {ours:>10.1?} / {theirs:>10.1?} = {ratio:.2}, target {:.1} or + {:?}: {verdict}",
         target.ratio, target.slack,
     );
-}
-
-fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "MISSED" }
 }
 
 /// The median that Criterion noted, of this run or of the last one that measured it.

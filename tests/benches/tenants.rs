@@ -9,21 +9,24 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
+mod baseline;
+
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cofferdam::dev_store::DevStore;
-use cofferdam::{Backend, Expectation, Grant, StateStore as _, Store, WriteOptions};
+use cofferdam::{Backend, Expectation, StateStore as _, Store, WriteOptions};
 use cofferdam_tests::Site;
 use futures_util::future::join_all;
-use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
-use object_store::path::Path;
-use object_store::{ObjectStoreExt as _, PutPayload};
+use object_store::PutMode;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+use baseline::{Native, open, verdict};
 
 /// First argument of the process that is the server.
 const SERVE: &str = "serve-tenants";
@@ -109,10 +112,7 @@ async fn compare() {
         if tenant == TENANTS / 2 {
             before = resident();
         }
-        let opening = backend
-            .store(site.block(&key(tenant)))
-            .grant(Grant::local());
-        let store = opening.open().await.expect("the store opens").store;
+        let store = open(&backend, &site.block(&key(tenant))).await;
         store
             .read("default", None)
             .await
@@ -127,7 +127,7 @@ async fn compare() {
         verdict(idle <= IDLE_TARGET)
     );
 
-    let clients: Vec<AmazonS3> = (0..TENANTS).map(|_| client(&site)).collect();
+    let clients: Vec<_> = (0..TENANTS).map(|_| Arc::new(Native::new(&site))).collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         ours.push(timed(stores.iter().enumerate().map(|it| work(it.0, it.1))).await);
@@ -203,37 +203,21 @@ async fn work(tenant: usize, store: &Store) {
     ended.unwrap_or_else(|error| panic!("tenant {tenant}: {error}"));
 }
 
-async fn native(tenant: usize, client: &AmazonS3) {
-    let client = client.clone();
+async fn native(tenant: usize, client: &Arc<Native>) {
+    let client = Arc::clone(client);
     let work = async move {
-        let path = Path::from(key(tenant));
+        let key = key(tenant);
         for turn in 0..OPERATIONS {
             if turn % 2 == 0 {
-                let answer = client.get(&path).await.expect("the object is there");
-                answer.bytes().await.expect("the object is read");
+                client.get(&key).await;
             } else {
-                let body = PutPayload::from(vec![b'y'; BYTES]);
-                let written = client.put(&path, body).await;
-                written.expect("the object is written");
+                let body = Bytes::from(vec![b'y'; BYTES]);
+                client.put(&key, body, PutMode::Overwrite).await;
             }
         }
     };
     let ended = tokio::spawn(work).await;
     ended.unwrap_or_else(|error| panic!("tenant {tenant}: {error}"));
-}
-
-/// A client of its own, as each tenant's store has a pool of its own.
-fn client(site: &Site) -> AmazonS3 {
-    AmazonS3Builder::new()
-        .with_endpoint(&site.url)
-        .with_allow_http(true)
-        .with_bucket_name(&site.bucket)
-        .with_region(&site.region)
-        .with_access_key_id(&site.access_key_id)
-        .with_secret_access_key(&site.secret_access_key)
-        .with_checksum_algorithm(Checksum::SHA256)
-        .build()
-        .expect("a client")
 }
 
 /// Resident memory of this process. Bytes.
@@ -242,8 +226,4 @@ fn resident() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kilobytes.map_or(0, |kilobytes| kilobytes << 10)
-}
-
-fn verdict(met: bool) -> &'static str {
-    if met { "met" } else { "MISSED" }
 }

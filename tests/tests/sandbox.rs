@@ -25,3 +25,5 @@ mod machine;
 mod network;
 #[path = "sandbox/server.rs"]
 mod server;
+#[path = "sandbox/stores.rs"]
+mod stores;

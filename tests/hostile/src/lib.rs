@@ -69,6 +69,7 @@ impl GuestStore for HostileStore {
             "arguments" => told(std::env::args().count()),
             "body" => told(network::read_to_the_end(argument)),
             "environment" => told(std::env::vars().count()),
+            "error" => Err(error(" ".repeat(number(argument)))),
             "file" => told(surroundings::read_file(argument)),
             "follow" => told(network::follow(argument)),
             "get" => told(network::get(argument)),
@@ -77,6 +78,7 @@ impl GuestStore for HostileStore {
                 told(hoard.len())
             }
             "headers" => told(network::headers(number(argument))),
+            "long-name" => told(surroundings::variable(&"x".repeat(number(argument)))),
             "loop" => loop {
                 std::hint::black_box(0);
             },
@@ -132,8 +134,15 @@ impl GuestStore for HostileStore {
         Ok(())
     }
 
-    fn holders(&self, _workspace: String) -> Result<Vec<Holder>, Error> {
-        Ok(Vec::new())
+    /// `many <n>`: so many holders.
+    fn holders(&self, workspace: String) -> Result<Vec<Holder>, Error> {
+        let many = workspace.strip_prefix("many ").map_or(0, number);
+        let holder = || Holder {
+            info: None,
+            place: String::new(),
+            token: String::new(),
+        };
+        Ok(std::iter::repeat_with(holder).take(many).collect())
     }
 }
 

@@ -233,7 +233,7 @@ async fn a_held_request_has_no_effect_when_its_client_goes_away() {
     {
         store.inject(once(operation, Fault::DelayRequest { ms: 1 }));
         let answer = client.send(method, "/tfstate/s", &[], "").await;
-        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.status, status, "{:?}", answer.body);
     }
 }
 

@@ -148,6 +148,26 @@ async fn a_lock_of_a_hundred_megabytes_does_not_cross_the_boundary() {
     house.close().await;
 }
 
+/// Whatever the component hands over counts, not only states and locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_lists_and_arguments_larger_than_the_limit_do_not_cross_the_boundary() {
+    let house = House::limited(limits().state(10 << 20)).await;
+    let most = (10 << 20) + (4 << 20);
+    house.hits("error 20000000", Limit::Answer(most)).await;
+    house.hits("long-name 20000000", Limit::Answer(most)).await;
+    house.sees("long-name 1000", "Err(Refusal::Denied)").await;
+    let few = house.store.holders("many 10").await;
+    assert_eq!(few.map(|holders| holders.len()).ok(), Some(10));
+    let many = house.store.holders("many 1000000").await;
+    let error = many.map(|_| ()).expect_err("nobody has so many holders");
+    assert!(
+        matches!(&error, Error::Limit { limit: Limit::Answer(most), .. } if *most == 8 << 20),
+        "{error:?}"
+    );
+    house.serves().await;
+    house.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_record_of_a_hundred_megabytes_in_the_store_is_a_holder_without_a_name() {
     let house = House::sealed().await;

@@ -39,6 +39,26 @@ async fn a_component_that_wants_files_or_sockets_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_component_that_wants_what_no_host_should_have_is_refused_by_name() {
+    for import in [
+        r#"(import "evil:backdoor/shell@1.0.0" (instance))"#,
+        r#"(import "run-command" (func (param "command" string)))"#,
+        // Ours by name, of another generation.
+        r#"(import "wasi:http/types@0.3.0" (instance))"#,
+        r#"(import "cofferdam:state-backend/surroundings@0.2.0" (instance))"#,
+        // Of an interface that is allowed in part.
+        r#"(import "wasi:http/incoming-handler@0.2.12" (instance))"#,
+    ] {
+        let name = import.split('"').nth(1).unwrap();
+        let error = load(&format!("(component {import})")).await;
+        assert!(
+            matches!(&error, ComponentError::ForbiddenImport(names) if *names == [name]),
+            "{name}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_component_without_the_contract_is_told_what_it_lacks() {
     let error = load("(component)").await;
     assert!(matches!(error, ComponentError::MissingExport(_)), "{error}");

@@ -338,14 +338,23 @@ async fn userinfo_in_the_authority_hides_no_host() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_not_followed_and_its_target_is_judged_anew() {
     let victim = Server::victim().await;
-    let target = victim.url();
-    let own = Server::start(move |_| with_headers(302, &format!("location: {target}/\r\n"))).await;
-    let rule = format!("GET {}/", own.url()).parse().unwrap();
-    let house = House::granted(Grant::sealed().allow(rule)).await;
-    house.sees(&format!("get {}/", own.url()), "Ok(302)").await;
-    let seen = house.seen(&format!("follow {}/", own.url())).await;
-    assert!(seen.contains("Ok(302)") && seen.contains(DENIED), "{seen}");
-    assert_eq!((own.connections(), victim.connections()), (2, 0));
+    let mut house = House::sealed().await;
+    for target in [
+        victim.url(),
+        format!("http://localhost:{}", victim.address.port()),
+        "http://169.254.169.254/latest/meta-data".to_owned(),
+        "http://[::ffff:169.254.169.254]".to_owned(),
+    ] {
+        let location = format!("location: {target}/\r\n");
+        let own = Server::start(move |_| with_headers(302, &location)).await;
+        let rule = format!("GET {}/", own.url()).parse().unwrap();
+        house = house.reopened(Grant::sealed().allow(rule), json!({})).await;
+        house.sees(&format!("get {}/", own.url()), "Ok(302)").await;
+        let seen = house.seen(&format!("follow {}/", own.url())).await;
+        assert!(seen.contains("Ok(302)") && seen.contains(DENIED), "{seen}");
+        assert_eq!(own.connections(), 2);
+    }
+    assert_eq!(victim.connections(), 0);
     house.close().await;
 }
 
