@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use metrics::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tracing::Dispatch;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 const KEY: &str = "app/terraform.tfstate";
@@ -353,8 +354,17 @@ impl io::Write for Log {
     }
 }
 
+/// A subscriber that lives for ever. While there is but one, tracing asks the thread that comes to a place in the code first
+/// whether anybody wants to hear of it, and that may be one without a subscriber.
+fn keep_another_subscriber() {
+    static OTHER: LazyLock<Dispatch> =
+        LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&OTHER);
+}
+
 /// Runs something in this thread with a recorder and a subscriber that writes down every span that ends.
 async fn watched<T>(work: impl Future<Output = T>) -> (T, Recorded, String) {
+    keep_another_subscriber();
     let (log, recorded) = (Log::default(), Recorded::default());
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -18,7 +18,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::{KEY, open};
+use crate::{KEY, keep_another_subscriber, open};
 
 /// Everything that was traced, at every level and by every library.
 #[derive(Clone, Default)]
@@ -114,6 +114,7 @@ fn documented() -> (BTreeSet<String>, BTreeSet<String>) {
 
 /// The life of a state in the workspace `dev`, with some refusals. Gives what was traced, and the size of the state.
 async fn life() -> (Seen, usize) {
+    keep_another_subscriber();
     let captured = Captured::default();
     let subscriber = tracing_subscriber::registry().with(captured.clone());
     // The runtime has this thread only.

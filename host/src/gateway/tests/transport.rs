@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -413,6 +413,11 @@ impl Write for Log {
 
 #[tokio::test]
 async fn the_log_names_what_was_done_but_holds_no_state_and_no_token() {
+    // While there is but one subscriber, tracing asks the thread that comes to a place in the code first whether anybody
+    // wants to hear of it, and that may be a thread of another test.
+    static OTHER: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&OTHER);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
