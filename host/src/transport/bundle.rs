@@ -29,12 +29,12 @@ impl Bundle {
     ///
     /// # Errors
     /// When none is left.
-    pub(super) fn of(pem: &[u8]) -> Result<Arc<Self>, CertificatesError> {
+    pub(super) fn of(pem: Vec<u8>) -> Result<Arc<Self>, CertificatesError> {
         if let Some(known) = find(|known| *known.bundle.pem == *pem) {
             return Ok(known);
         }
         let mut roots = RootCertStore::empty();
-        if !certificates(pem).any(|certificate| roots.add(certificate).is_ok()) {
+        if !certificates(&pem).any(|certificate| roots.add(certificate).is_ok()) {
             return Err(CertificatesError);
         }
         let bundle = Arc::new(Self {
@@ -57,7 +57,7 @@ impl Bundle {
         {
             return Ok(Ok(known));
         }
-        let bundle = Self::of(&small_file::read(path)?);
+        let bundle = Self::of(small_file::read(path)?);
         if let (Ok(bundle), Some(_)) = (&bundle, &version) {
             keep(bundle, version);
         }
@@ -156,11 +156,11 @@ mod tests {
     #[test]
     fn one_text_is_in_memory_once_and_goes_with_its_last_store() {
         let (one, other) = (pem("one.test"), pem("other.test"));
-        let first = Bundle::of(one.as_bytes()).unwrap();
-        let second = Bundle::of(one.as_bytes()).unwrap();
+        let first = Bundle::of(one.clone().into()).unwrap();
+        let second = Bundle::of(one.into()).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&first.roots(), &second.roots()));
-        let third = Bundle::of(other.as_bytes()).unwrap();
+        let third = Bundle::of(other.into()).unwrap();
         assert!(!Arc::ptr_eq(&first, &third));
         let gone = Arc::downgrade(&first);
         drop((first, second));

@@ -34,7 +34,7 @@ impl Trust {
     /// # Errors
     /// When none is left.
     pub(crate) fn bundle(pem: &[u8]) -> Result<Self, CertificatesError> {
-        Bundle::of(pem).map(Self::Bundle)
+        Bundle::of(pem.to_vec()).map(Self::Bundle)
     }
 
     /// As [`bundle`](Self::bundle), from a file.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cofferdam::dev_store::Misbehaviour;
 use cofferdam::gateway::DEFAULT_LISTEN;
 use cofferdam::{Limits, LimitsError, ProbeOptions, parse_go_duration};
@@ -404,19 +404,20 @@ pub(crate) struct DeleteOptions {
     pub(crate) name: String,
 }
 
-/// Reads the command line.
+/// Reads the command line. What can be typed is put together once: that takes as long as a request.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(normalised(words))
+    let mut root = Arguments::command();
+    let line = normalised(&root, words);
+    let mut matches = root.try_get_matches_from_mut(line)?;
+    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut root))
 }
 
 /// Rewrites Terraform's spellings: `-option` as `--option`, `-flag=true` as `--flag`, and drops `-flag=false`. Options
 /// that stand before a subcommand move behind it, since repeated ones given on both sides would not add up otherwise.
 ///
 /// Nothing is touched after `--`, nor from the command of `exec` on.
-fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut root = Arguments::command();
-    root.build();
-    let mut node = &root;
+fn normalised(root: &clap::Command, words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut node = root;
     let mut words = words.peekable();
     let mut line: Vec<OsString> = words.next().into_iter().collect();
     let mut early = Vec::new();
@@ -450,11 +451,7 @@ fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
             Some((name, value)) => (name, Some(value)),
             None => (option.as_str(), None),
         };
-        let takes_value = node
-            .get_arguments()
-            .find(|argument| argument.get_long() == name.strip_prefix("--"))
-            .map(|argument| argument.get_action().takes_values());
-        match (takes_value, value) {
+        match (takes_value(root, node, name), value) {
             (Some(false), Some("true")) => place.push(name.into()),
             (Some(false), Some("false")) => {}
             (Some(true), None) => {
@@ -467,6 +464,16 @@ fn normalised(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     line.append(&mut early);
     line.extend(words);
     line
+}
+
+/// Whether an option of a command, or of every command, has a value; `None`: there is no such option.
+fn takes_value(root: &clap::Command, node: &clap::Command, option: &str) -> Option<bool> {
+    let name = option.strip_prefix("--")?;
+    let of_every_command = root.get_arguments().filter(|it| it.is_global_set());
+    node.get_arguments()
+        .chain(of_every_command)
+        .find(|argument| argument.get_long() == Some(name))
+        .map(|argument| argument.get_action().takes_values())
 }
 
 /// The word with two dashes, if it is a long option with one or two.
@@ -489,7 +496,8 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
-        normalised(line.split_whitespace().map(OsString::from))
+        let words = line.split_whitespace().map(OsString::from);
+        normalised(&Arguments::command(), words)
             .into_iter()
             .map(|word| word.into_string().unwrap())
             .collect()
