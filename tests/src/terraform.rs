@@ -16,6 +16,7 @@ use crate::tools;
 /// Variables that would change what a test does: where the machine that runs it has set them.
 const UNSET: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
+    "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
