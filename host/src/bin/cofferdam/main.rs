@@ -85,13 +85,13 @@ fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
     Ok(session.interrupted().unwrap_or(answer?))
 }
 
-/// Threads only for commands that serve others while they work, or race with themselves: they take time to start.
+/// Threads only for commands that serve others while they work, or race with themselves: they take time to start, and to
+/// wake each other for every request. `exec` serves a single client, which waits for each answer.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     match command {
         Command::Demo(_)
         | Command::Dev(_)
         | Command::Doctor(_)
-        | Command::Exec(_)
         | Command::Serve(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     }
