@@ -31,7 +31,7 @@ const KEY: &str = "app/terraform.tfstate";
 /// Where a gateway finds what store it is for.
 const SETTINGS: &str = "store.tfbackend.json";
 /// The name of each size, its bytes, and how often it is measured.
-const SIZES: [(&str, usize, usize); 2] = [("1 KB", 1_000, 15), ("50 MB", 50_000_000, 5)];
+const SIZES: [(&str, usize, usize); 2] = [("1 KB", 1_000, 31), ("50 MB", 50_000_000, 5)];
 /// At most this part of Terraform's time and of its memory.
 const TARGETS: (f64, f64) = (1.0 / 10.0, 1.0 / 3.0);
 /// How often an apply is measured, and at most this part of the time with Terraform's own backend.

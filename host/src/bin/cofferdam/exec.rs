@@ -43,7 +43,8 @@ pub(crate) async fn run(session: &Session, options: ExecOptions) -> Result<u8, F
     let locks = locks(session, &store, &workspace).await?;
     let refuse_locks = lock_safety::at_start(session).await?;
     let token = Token::generate();
-    let gateway = Gateway::builder(Arc::new(store))
+    let store = Arc::new(store);
+    let gateway = Gateway::builder(store.clone())
         .listen(([127, 0, 0, 1], 0).into())
         .token(Some(token.clone()))
         .allow_force_unlock(options.allow_force_unlock)
@@ -62,6 +63,8 @@ pub(crate) async fn run(session: &Session, options: ExecOptions) -> Result<u8, F
     })
     .await;
     gateway.shutdown().await;
+    // The process ends: to take the sandbox apart would only take time.
+    std::mem::forget(store);
     Ok(exit_code(status?))
 }
 

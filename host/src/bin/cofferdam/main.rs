@@ -89,10 +89,9 @@ fn start(arguments: Arguments, output: Output) -> Result<u8, Failure> {
 /// wake each other for every request. `exec` serves a single client, which waits for each answer.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     match command {
-        Command::Demo(_)
-        | Command::Dev(_)
-        | Command::Doctor(_)
-        | Command::Serve(_) => Builder::new_multi_thread(),
+        Command::Demo(_) | Command::Dev(_) | Command::Doctor(_) | Command::Serve(_) => {
+            Builder::new_multi_thread()
+        }
         _ => Builder::new_current_thread(),
     }
     .enable_all()
