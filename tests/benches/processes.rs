@@ -4,7 +4,8 @@
 //!
 //! `cargo build --release && cargo bench --bench processes`. It prints a table with the ratios and the
 //! targets, and never fails on either: a busy machine is no defect. Every process that pulls finds an empty home
-//! directory, so that nothing which an earlier one could have cached helps it.
+//! directory, so that nothing which an earlier one could have cached helps it. Both programs are copied first, as an
+//! installation copies them: the system takes longer to map what a linker has just written.
 
 #![allow(
     clippy::expect_used,
@@ -13,7 +14,8 @@
 )]
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -60,7 +62,10 @@ async fn compare_pulls() {
         .expect("the embedded store starts");
     let terraform = terraform.with_backend("s3", &Site::of(&server).block(KEY));
     terraform.ok(&["init", "-no-color"]).await;
-    let cofferdam = tools::cofferdam().into_os_string();
+    let folder = tempfile::tempdir().expect("a directory");
+    let cofferdam = installed(tools::cofferdam().as_os_str(), folder.path());
+    let incumbent = terraform.command(&[]);
+    let incumbent = installed(incumbent.as_std().get_program(), folder.path());
 
     println!(
         "{:8} {:10} {:>12} {:>12}",
@@ -73,8 +78,8 @@ async fn compare_pulls() {
         let mut ours = Vec::with_capacity(runs);
         let mut theirs = Vec::with_capacity(runs);
         for _ in 0..runs {
-            ours.push(run(&terraform, Some(&cofferdam)).await);
-            theirs.push(run(&terraform, None).await);
+            ours.push(run(&terraform, &cofferdam).await);
+            theirs.push(run(&terraform, &incumbent).await);
         }
         let (ours, theirs) = (median(&ours), median(&theirs));
         for (program, cost) in [("cofferdam", ours), ("terraform", theirs)] {
@@ -180,16 +185,23 @@ struct Cost {
     peak: u64,
 }
 
-/// Runs `state pull` in Terraform's directory: Terraform's, or that of another program.
-async fn run(terraform: &Terraform, program: Option<&OsString>) -> Cost {
+/// A copy of a program in this folder.
+fn installed(program: &OsStr, folder: &Path) -> PathBuf {
+    let program = Path::new(program);
+    let copy = folder.join(program.file_name().expect("a name"));
+    std::fs::copy(program, &copy).expect("the program is copied");
+    copy
+}
+
+/// Runs a program's `state pull` in Terraform's directory.
+async fn run(terraform: &Terraform, program: &Path) -> Cost {
     let home = tempfile::tempdir().expect("a directory");
     let mut real = terraform.command(&["state", "pull"]);
     let real = real.env("HOME", home.path()).as_std();
     let mut command = Command::new(env::current_exe().expect("the path of this program"));
     command
         .arg(MEASURE)
-        .arg(program.map_or(real.get_program(), OsString::as_os_str));
-    command
+        .arg(program)
         .args(real.get_args())
         .current_dir(terraform.directory())
         .stdin(Stdio::null());
