@@ -446,10 +446,11 @@ fn report(text: &str, at_once: u64) -> Result<ProbeReport, Error> {
     if report.rounds > 0 && at_once < u64::from(report.contenders) {
         if report.verdict == Verdict::Safe {
             report.verdict = Verdict::Unknown;
-            report.reasons = vec![format!(
+            let reason = format!(
                 "A race takes {} writers at once, and this store's limit `connections` or its tenant's cap lets only {at_once} requests be on their way: allow more, and try again.",
                 report.contenders
-            )];
+            );
+            report.reasons.insert(0, reason);
             json["verdict"] = json!(report.verdict);
             json["reasons"] = json!(report.reasons);
         }
