@@ -3,9 +3,10 @@
 //! An instance that trapped, ran into a limit or was left in the middle of a call is never used again: its
 //! memory may be in any state.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasData, ResourceAny, ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -215,10 +216,9 @@ impl Instance {
             if at_once < engine::TICK {
                 return Ok(UpdateDeadline::Continue(1));
             }
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(tokio::task::yield_now()),
-            ))
+            let cpu = Arc::clone(&context.data().cpu);
+            let turn = async move { cpu.next_turn(&LONG_COMPUTATIONS).await };
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
         });
         let call = Call {
             cpu: Arc::clone(&store.data().cpu),
@@ -292,6 +292,13 @@ impl Call {
     }
 }
 
+/// Turns of calls that compute for longer than a tick, in the whole process: one processor is left to all others. Without
+/// that, whatever a neighbour does would wait at each step until every endless loop had its tick.
+static LONG_COMPUTATIONS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new(processors.saturating_sub(1).max(1)))
+});
+
 /// Runs while a call is worked on, and stands while it waits. Interruptions can't be counted instead: each
 /// packet that wakes a call would cost it a whole one.
 #[derive(Debug, Default)]
@@ -301,6 +308,8 @@ struct CpuClock(Mutex<CpuTime>);
 struct CpuTime {
     spent: Duration,
     running_since: Option<Instant>,
+    /// To go on after a tick.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl CpuClock {
@@ -313,6 +322,15 @@ impl CpuClock {
         if let Some(since) = time.running_since.take() {
             time.spent += since.elapsed();
         }
+        time.turn = None;
+    }
+
+    /// Lets other tasks run, then waits for a turn, which lasts until the clock stands again.
+    async fn next_turn(&self, turns: &Arc<Semaphore>) {
+        tokio::task::yield_now().await;
+        // Nobody closes it.
+        let turn = Arc::clone(turns).acquire_owned().await.ok();
+        self.time().turn = turn;
     }
 
     /// So far, and since it was last resumed.
@@ -411,5 +429,39 @@ fn limit_reached(error: &wasmtime::Error, limits: &Limits) -> Option<Limit> {
         Some(Limit::Random(limits.random))
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_turn_to_compute_on_ends_when_the_clock_stands() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (one, other) = (CpuClock::default(), CpuClock::default());
+        one.resume();
+        one.next_turn(&turns).await;
+        let mut waiting = pin!(other.next_turn(&turns));
+        for _ in 0..3 {
+            assert!(poll!(&mut waiting).is_pending());
+        }
+        one.pause();
+        waiting.await;
+        assert_eq!(turns.available_permits(), 0);
+        other.pause();
+        assert_eq!(turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_goes_on_lets_others_run_first() {
+        let (turns, clock) = (Arc::new(Semaphore::new(1)), CpuClock::default());
+        let mut turn = pin!(clock.next_turn(&turns));
+        assert!(poll!(&mut turn).is_pending(), "although nobody has it");
+        turn.await;
     }
 }
