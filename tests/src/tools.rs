@@ -120,7 +120,7 @@ pub fn cofferdam() -> PathBuf {
 /// its log. It ends when it is dropped.
 ///
 /// # Panics
-/// As [`cofferdam`].
+/// As [`cofferdam()`].
 pub fn cofferdam_in(directory: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(cofferdam());
     command
