@@ -18,6 +18,7 @@ pub mod gate;
 pub mod go;
 pub mod http_backend;
 pub mod interceptor;
+mod locked_out;
 pub mod native;
 pub mod pair;
 pub mod proxy;

@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::tools;
+use crate::{locked_out, tools};
 
 /// Variables that would change what a test does: where the machine that runs it has set them.
 const UNSET: &[&str] = &[
@@ -56,6 +57,9 @@ output "canary" {
   sensitive = true
 }
 "#;
+
+/// Where the block of the backend stands.
+const BACKEND: &str = "backend.tf.json";
 
 /// A working directory.
 #[derive(Debug)]
@@ -147,7 +151,14 @@ impl Terraform {
     /// Names another backend from the next `init` on.
     pub fn set_backend(&self, kind: &str, block: &Value) {
         let text = json!({ "terraform": { "backend": { kind: block } } });
-        self.write("backend.tf.json", &text.to_string());
+        self.write(BACKEND, &text.to_string());
+    }
+
+    /// The block of its own `s3` backend, or null.
+    fn s3(&self) -> Value {
+        let text = std::fs::read(self.directory.path().join(BACKEND)).unwrap_or_default();
+        let file: Value = serde_json::from_slice(&text).unwrap_or_default();
+        file["terraform"]["backend"]["s3"].clone()
     }
 
     /// Writes a file into the directory.
@@ -198,12 +209,16 @@ impl Terraform {
         finish(self.start(arguments)).await
     }
 
-    /// Runs a command that must succeed, and answers its standard output.
+    /// Runs a command that must succeed, and answers its standard output. If it locked itself out, it is helped once.
     ///
     /// # Panics
     /// If it fails, with all that it wrote.
     pub async fn ok(&self, arguments: &[&str]) -> String {
-        let run = self.run(arguments).await;
+        let begun = Timestamp::now();
+        let mut run = self.run(arguments).await;
+        if !run.status.success() && locked_out::break_own_lock(&run, begun, &self.s3()).await {
+            run = self.run(arguments).await;
+        }
         assert!(
             run.status.success(),
             "terraform {}: {}\n{}\n{}",

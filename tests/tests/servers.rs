@@ -6,6 +6,7 @@
     reason = "this is test code: a panic is how it reports"
 )]
 
+use cofferdam::dev_store::{Fault, FaultRule};
 use cofferdam_tests::servers::embedded_store;
 use cofferdam_tests::signed::Answer;
 use cofferdam_tests::{
@@ -185,6 +186,33 @@ fn is_refused(answer: Answer) {
     let body = String::from_utf8_lossy(&answer.body);
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
     assert!(body.contains("ConditionalCheckFailedException"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terraform_that_locked_itself_out_of_its_table_is_helped_once() {
+    let server = embedded_store().await;
+    let site = Site::of(&server);
+    let lose_answer = || {
+        server.inject(FaultRule {
+            operation: Some("PutItem".to_owned()),
+            key_ends_with: Some("terraform.tfstate".to_owned()),
+            skip: 0,
+            times: 1,
+            fault: Fault::LoseAnswer,
+        });
+    };
+    for locking in [Locking::DynamoDb, Locking::Both] {
+        let Some(terraform) = Terraform::installed() else {
+            return;
+        };
+        let key = format!("out/{}/terraform.tfstate", locking.name());
+        let terraform = terraform.with_backend("s3", &site.block_with(&key, locking));
+        terraform.ok(&["init", "-no-color"]).await;
+        lose_answer();
+        terraform.ok(&["workspace", "new", "dev"]).await;
+        lose_answer();
+        terraform.apply("kept").await;
+    }
 }
 
 async fn terraform_keeps_its_state(site: &Site, lockings: &[Locking]) {
